@@ -26,7 +26,7 @@ use bellwether_core::policy::{Policy, RawPolicy};
 use serde::Deserialize;
 
 use self::layers::Layers;
-use crate::{adapters, events, http, journal, telemetry};
+use crate::{access, adapters, events, http, journal, telemetry};
 
 pub use self::embedded::{DEFAULT, PRESETS};
 pub use self::layers::config_files;
@@ -61,6 +61,9 @@ pub struct Config {
     /// The section `[events]`: the mapping of other tools' events to workloads.
     #[serde(default)]
     pub events: events::Options,
+    /// The section `[access]`: who may send events.
+    #[serde(default)]
+    pub access: access::Options,
     /// The section `[slack]`: notifications.
     #[serde(default)]
     pub slack: adapters::slack::Options,

@@ -8,6 +8,7 @@
 //! sizes are bounded before parsing, and a record that can't be used is refused with the reason.
 
 pub mod cloudevents;
+pub mod identity;
 pub mod cdevents;
 pub mod mapping;
 pub mod options;

@@ -1,7 +1,7 @@
 //! The HTTP server: health, metrics, a JSON API and a status page.
 //!
-//! All routes but one only read, so they ask for no credentials. The exception, the intake of events, is off by default
-//! and is served on a loopback address only.
+//! All routes but one only read, so they ask for no credentials. The exception, the intake of events, is off by default. It is
+//! served on a loopback address only, unless each event needs a bearer token with the right to its verb.
 //!
 //! `/livez` checks only that the event loop still turns, because a restart cures nothing else. `/readyz` lists the
 //! conditions that the daemon publishes. Prometheus is not among them: without it the daemon keeps its rollouts as they
@@ -9,12 +9,15 @@
 
 mod options;
 mod state;
+mod serve;
 mod answer;
 pub mod intake;
+mod senders;
 mod page;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -30,9 +33,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::problem;
+use self::senders::Rates;
+use self::serve::Certificate;
 use self::state::App;
 
 pub use self::options::Options;
+pub use self::senders::Senders;
 pub use self::state::{Conditions, Shown};
 
 /// The largest body of a request, in bytes. An event has a few hundred.
@@ -49,9 +55,16 @@ pub enum HttpError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The server stopped with an error after its start.
-    #[error("the HTTP server stopped: {0}")]
-    Serve(#[source] std::io::Error),
+    /// The certificate or its key can't be used.
+    #[error("{key} {}: {problem}; it should be PEM", file.display())]
+    Certificate {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// The error of reading it.
+        problem: String,
+    },
 }
 
 /// Binds the address of `options`. The daemon does so first, so that it ends before it acts if the address is in use.
@@ -66,15 +79,16 @@ pub async fn bind(options: &Options) -> Result<tokio::net::TcpListener, HttpErro
 /// Serves requests until `stop`, and then finishes those in progress.
 ///
 /// # Errors
-/// [`HttpError::Serve`] if the server stops with an error.
+/// [`HttpError::Certificate`] if the certificate can't be used.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     options: &Options,
     shown: Shown,
     stop: CancellationToken,
 ) -> Result<(), HttpError> {
-    let server = axum::serve(listener, router(options, shown)).with_graceful_shutdown(stop.cancelled_owned());
-    server.await.map_err(HttpError::Serve)
+    let certificate = Certificate::read(options)?;
+    serve::run(listener, router(options, shown), certificate, stop).await;
+    Ok(())
 }
 
 /// Returns the router with all routes.
@@ -89,11 +103,11 @@ pub fn router(options: &Options, shown: Shown) -> Router {
         .route("/api/v1/rollouts", get(rollouts))
         .route("/api/v1/rollouts/{id}", get(rollout))
         .route("/api/v1/answers", get(answers));
-    // `Options::problems` refuses other addresses; this check keeps the intake closed also for unchecked options.
-    if options.events && options.listen.ip().is_loopback() {
+    // `Options::problems` refuses the rest; this check keeps the intake closed also for unchecked options.
+    if options.events && (options.listen.ip().is_loopback() || shown.senders.is_some()) {
         router = router.route("/api/v1/events", post(intake::take));
     }
-    let app = App { options: options.clone(), shown };
+    let app = App { options: options.clone(), shown, rates: Rates::new(options.posts_per_second) };
     router
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), with_timeout))

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod supervise;
 pub mod health;
 pub mod events;
+pub mod access;
 pub mod journal;
 pub mod ledger;
 pub mod perform;

@@ -12,6 +12,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 /// Counter: records read from the events topic. Label `result`: [`EventResult`].
 const EVENTS: &str = "bellwether_events_total";
+/// Counter: HTTP requests that were refused before the daemon was told of them. Label `why`: the reason.
+const HTTP_REFUSED: &str = "bellwether_http_refused_total";
 /// Counter: decisions of the engine. Label `decision`: the kind.
 const DECISIONS: &str = "bellwether_decisions_total";
 /// Counter: attempts at effects. Labels `act`: the kind of the act; `outcome`: [`Attempt`].
@@ -74,6 +76,8 @@ pub enum EventResult {
     Dead,
     /// The record was written again to the partition of its workload.
     Rekeyed,
+    /// The sender may not send the event; the record was written to the dead-letter topic.
+    Refused,
 }
 
 impl EventResult {
@@ -84,6 +88,7 @@ impl EventResult {
             EventResult::Ignored => "ignored",
             EventResult::Dead => "dead",
             EventResult::Rekeyed => "rekeyed",
+            EventResult::Refused => "refused",
         }
     }
 }
@@ -135,6 +140,7 @@ fn recorder() -> Result<PrometheusRecorder, BuildError> {
 /// Registers the units and help texts, and sets the gauges that have a value from the start.
 fn describe() {
     describe_counter!(EVENTS, Unit::Count, "Records read from the events topic, by result");
+    describe_counter!(HTTP_REFUSED, Unit::Count, "HTTP requests that were refused, by reason");
     describe_counter!(DECISIONS, Unit::Count, "Decisions of the engine, by kind");
     describe_counter!(EFFECTS, Unit::Count, "Attempts at effects, by act and outcome");
     describe_histogram!(EFFECT_DURATION, Unit::Seconds, "Duration of an attempt at an effect");
@@ -171,6 +177,11 @@ fn describe() {
 /// Counts a record that was read.
 pub fn event(result: EventResult) {
     counter!(EVENTS, "result" => result.label()).increment(1);
+}
+
+/// Counts an HTTP request that was refused.
+pub fn http_refused(why: &'static str) {
+    counter!(HTTP_REFUSED, "why" => why).increment(1);
 }
 
 /// Counts a decision; `decision` is the name of its kind in the core.
@@ -271,6 +282,7 @@ mod tests {
     /// The names of all metrics.
     const ALL: &[&str] = &[
         EVENTS,
+        HTTP_REFUSED,
         DECISIONS,
         EFFECTS,
         EFFECT_DURATION,
@@ -313,6 +325,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             describe();
             event(EventResult::Taken);
+            http_refused("token");
             decision("advance");
             effect("promote", Attempt::Done, Duration::from_millis(20));
             rollouts("stepping", 3);

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_core::ids::{EffectId, TemplateHash, Workload};
+use bellwether_core::ids::{EffectId, Scope, TemplateHash, Workload};
 use bellwether_core::input::effect::{ClusterAct, Effect, Probe, RegistryAct};
-use bellwether_core::input::event::Outcome;
+use bellwether_core::input::event::{Failure, Outcome};
 use bellwether_core::input::notification::{Notification, Sink};
 use bellwether_core::input::status::WorkloadStatus;
 use bellwether_core::measure::block::Block;
@@ -302,6 +302,34 @@ pub trait QueryProbe: Send + Sync {
 pub trait StatusSource: Send + Sync {
     /// Sends the status of every watched workload again, and also of those of `known` that do not exist.
     fn resend(&self, known: Vec<Workload>);
+}
+
+/// A user whom the API server knows by a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user's name.
+    pub name: String,
+    /// The user's uid; `None` if it has none.
+    pub uid: Option<String>,
+    /// The user's groups.
+    pub groups: Vec<String>,
+    /// Further attributes, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The users of the API server, and their rights to rollouts.
+#[async_trait]
+pub trait Reviews: Send + Sync {
+    /// Returns the user of a bearer token; `None` if the token is not valid.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    async fn user(&self, token: &SecretString) -> Result<Option<User>, Failure>;
+    /// Returns whether the user may do `verb` to the rollouts of `scope`.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    async fn may(&self, user: &User, verb: &str, scope: &Scope) -> Result<bool, Failure>;
 }
 
 /// A place that notifications are sent to.

@@ -19,8 +19,10 @@ use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument as _;
 
+use crate::access;
 use crate::clock::{Clock, Stopwatch};
-use crate::events::decode::{DecodeOptions, Decoded, decode, identity};
+use crate::events::decode::{DecodeOptions, Decoded, decode, id_of};
+use crate::events::identity::Identity;
 use crate::failpoints::{self, Failpoint};
 use crate::health::Health;
 use crate::journal::partition_of;
@@ -36,9 +38,6 @@ use crate::show::StatusBoard;
 const MAX_BATCH: usize = 256;
 /// The time between two clean-ups of the remembered events that are past the topic's retention.
 const FORGET_EVERY: Span = Span::from_secs(60);
-
-/// The header of a record that was sent to every partition: each partition processes it and none sends it on.
-const EVERYWHERE: &str = "bellwether-everywhere";
 
 /// An input of a shard.
 #[derive(Debug)]
@@ -347,7 +346,10 @@ impl Shard {
         batch.next_offset = Some(record.offset + 1);
         let span = tracing::info_span!("event", partition = self.partition, offset = record.offset);
         let _entered = span.enter();
-        let receipt = match decode(&record, &self.shared.decoding, now) {
+        let decoding = &self.shared.decoding;
+        let (opened, identity) = decoding.access.open(&record);
+        let decoded = decode(&opened, decoding, now);
+        let receipt = match decoded {
             Decoded::Ignored(why) => {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
@@ -363,7 +365,19 @@ impl Shard {
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
-            Decoded::Event { event, scope } => self.event(&record, *event, &scope, now, batch, consequences)?,
+            Decoded::Event { mut event, scope } => match decoding.access.admit(&mut event, &scope, &identity, now) {
+                Ok(()) => {
+                    log_sender(&event, &scope, &identity);
+                    self.event(&record, *event, &scope, now, batch, consequences)?
+                }
+                Err(refusal) => {
+                    metrics::event(EventResult::Refused);
+                    tracing::warn!(why = refusal.label(), %refusal, "event refused; sent to the dead-letter topic");
+                    self.turn_away(&record, AnswerView::REFUSED, &refusal.to_string(), now);
+                    batch.dead.push((record, refusal.to_string()));
+                    Receipt::Dead(refusal.to_string())
+                }
+            },
         };
         consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
@@ -371,7 +385,7 @@ impl Shard {
 
     /// Answers the sender of a record that no engine sees, if the record names it.
     fn turn_away(&self, record: &EventRecord, result: &str, reason: &str, now: Timestamp) {
-        let Some((id, rollout)) = identity(record) else { return };
+        let Some((id, rollout)) = id_of(record) else { return };
         let answer = AnswerView {
             source: id.source.clone(),
             id: id.id.clone(),
@@ -392,16 +406,21 @@ impl Shard {
         batch: &mut Batch,
         consequences: &mut Consequences,
     ) -> Result<Receipt, JournalError> {
-        let copies = copies_elsewhere(record, scope, self.partition, self.shared.journals.partitions());
-        if !copies.is_empty() {
-            let to: Vec<String> = copies.iter().map(|copy| copy.partition.to_string()).collect();
-            let to = to.join(", ");
+        let next = places_after(self.partition, scope, self.shared.journals.partitions());
+        if let NextPlaces::Instead(home) = next {
             metrics::event(EventResult::Rekeyed);
-            tracing::info!(%scope, to, "event sent on to its partition");
-            batch.rekeyed.extend(copies);
-            return Ok(Receipt::Ignored(format!("sent on to partition {to}")));
+            tracing::info!(%scope, to = home, "event sent on to its partition");
+            batch.rekeyed.push(copy(record, scope, home));
+            return Ok(Receipt::Ignored(format!("sent on to partition {home}")));
         }
         let transitions = self.ledger.step(event, now, batch)?;
+        if let (NextPlaces::Also(partitions), Some(first)) = (next, transitions.first())
+            && !partitions.is_empty()
+            && first.seen.is_some()
+        {
+            tracing::info!(%scope, to = ?partitions, "event sent on to further partitions of its scope");
+            batch.rekeyed.extend(partitions.into_iter().map(|partition| copy(record, scope, partition)));
+        }
         let Some(transition) = transitions.first() else { return Ok(Receipt::Ignored(String::new())) };
         let why = transition.reason.to_string();
         let receipt = match transition.disposition {
@@ -491,21 +510,37 @@ fn effect_span(effect: &Effect) -> tracing::Span {
     tracing::info_span!("effect", effect = %effect.id, act = effect.act.name(), workload = %effect.workload)
 }
 
-/// Returns the copies by which an event reaches its partition; none if it is there. An event about one workload belongs on the
-/// partition of the workload's key. An event about more belongs on every partition, and a header marks the copies.
-fn copies_elsewhere(record: &EventRecord, scope: &Scope, here: Partition, partitions: i32) -> Vec<Rekeyed> {
-    let key = scope.to_string();
-    let copy = |record: EventRecord, partition| Rekeyed { record, key: key.clone(), partition };
-    if scope.workload().is_some() {
-        let home = partition_of(key.as_bytes(), partitions);
-        return if home == here { Vec::new() } else { vec![copy(record.clone(), home)] };
+/// Logs an event that was admitted, with the identity of its sender.
+fn log_sender(event: &Event, scope: &Scope, identity: &Identity) {
+    let (verb, id) = (access::verb_of(event), event.id());
+    let (by, id) = (id.map(|id| id.source.as_str()), id.map(|id| id.id.as_str()));
+    tracing::info!(target: "bellwether::audit", verb, %scope, by, id, from = identity.from, "event admitted");
+}
+
+/// The partitions that an event goes to from the one where it was read.
+#[derive(Debug, PartialEq, Eq)]
+enum NextPlaces {
+    /// It belongs here, and perhaps on other partitions as well.
+    Also(Vec<Partition>),
+    /// It belongs on another partition alone.
+    Instead(Partition),
+}
+
+/// Returns the next places of an event that was read on `here`. An event about one workload belongs on the partition of the
+/// workload's key. An event about more belongs on every partition: from any it goes to the home of its scope's key, and from there to
+/// all others. A partition that has processed it sends it nowhere, so it ends; and it needs no mark, which anyone could forge.
+fn places_after(here: Partition, scope: &Scope, partitions: i32) -> NextPlaces {
+    let home = partition_of(scope.to_string().as_bytes(), partitions);
+    match (scope.workload().is_some(), home == here) {
+        (true, false) => NextPlaces::Instead(home),
+        (true, true) => NextPlaces::Also(Vec::new()),
+        (false, false) => NextPlaces::Also(vec![home]),
+        (false, true) => NextPlaces::Also((0..partitions).filter(|partition| *partition != here).collect()),
     }
-    if partitions <= 1 || record.headers.iter().any(|(name, _)| name == EVERYWHERE) {
-        return Vec::new();
-    }
-    let mut marked = record.clone();
-    marked.headers.push((EVERYWHERE.to_owned(), here.to_string().into_bytes()));
-    (0..partitions).map(|partition| copy(marked.clone(), partition)).collect()
+}
+
+fn copy(record: &EventRecord, scope: &Scope, partition: Partition) -> Rekeyed {
+    Rekeyed { record: record.clone(), key: scope.to_string(), partition }
 }
 
 /// Opens the journal, restores from it, and commits a raised epoch before any effect carries it.
@@ -536,22 +571,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_a_workload_goes_to_its_partition_and_a_wider_one_to_every_partition_once() {
-        let record = EventRecord { partition: 1, offset: 7, ..EventRecord::default() };
-        let to = |scope: &str, here, partitions, record: &EventRecord| -> Vec<Partition> {
-            let copies = copies_elsewhere(record, &scope.parse().unwrap(), here, partitions);
-            assert!(copies.iter().all(|copy| copy.key == scope));
-            copies.iter().map(|copy| copy.partition).collect()
-        };
-        let workload = "prod/shop/Deployment/web";
-        let home = partition_of(workload.as_bytes(), 4);
-        assert_eq!(to(workload, home, 4, &record), Vec::<Partition>::new());
-        assert_eq!(to(workload, (home + 1) % 4, 4, &record), [home]);
+    fn an_event_of_a_workload_goes_to_its_partition_alone() {
+        let workload: Scope = "prod/shop/Deployment/web".parse().unwrap();
+        let home = partition_of(workload.to_string().as_bytes(), 4);
+        assert_eq!(places_after(home, &workload, 4), NextPlaces::Also(Vec::new()));
+        assert_eq!(places_after((home + 1) % 4, &workload, 4), NextPlaces::Instead(home));
         for wide in ["prod", "prod/shop"] {
-            assert_eq!(to(wide, 1, 4, &record), [0, 1, 2, 3]);
-            let copies = copies_elsewhere(&record, &wide.parse().unwrap(), 1, 4);
-            assert_eq!(to(wide, 3, 4, &copies[3].record), Vec::<Partition>::new(), "a copy is not sent on");
-            assert_eq!(to(wide, 0, 1, &record), Vec::<Partition>::new(), "one partition is every partition");
+            assert_eq!(
+                places_after(0, &wide.parse().unwrap(), 1),
+                NextPlaces::Also(Vec::new()),
+                "there is one partition"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wide_event_reaches_every_partition_once_from_any_of_them() {
+        const PARTITIONS: i32 = 12;
+        for scope in ["prod", "prod/shop"] {
+            let scope: Scope = scope.parse().unwrap();
+            for first in 0..PARTITIONS {
+                let (mut seen, mut queue, mut read) = (BTreeSet::new(), vec![first], 0);
+                while let Some(here) = queue.pop() {
+                    read += 1;
+                    assert!(read <= 3 * PARTITIONS, "it is sent on without an end");
+                    if seen.insert(here)
+                        && let NextPlaces::Also(more) = places_after(here, &scope, PARTITIONS)
+                    {
+                        queue.extend(more);
+                    }
+                }
+                assert_eq!(seen.len(), PARTITIONS as usize, "from {first}");
+            }
         }
     }
 }

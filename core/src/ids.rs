@@ -98,7 +98,8 @@ impl FromStr for Workload {
 /// The identity of an event: the `source` and `id` of its CloudEvent. Two events with the same identity are duplicates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId {
-    /// The producer of the event, a URI reference.
+    /// The producer of the event, a URI reference. If the daemon has the identity of the sender, it is at the end: `#key=NAME`
+    /// or `#user=NAME`.
     pub source: String,
     /// The event's id, unique for its producer.
     pub id: String,
@@ -108,6 +109,29 @@ impl EventId {
     /// Returns the SHA-256 of source and id in hexadecimal digits, by which a processed event is remembered.
     pub fn digest(&self) -> String {
         digest(&[&self.source, &self.id])
+    }
+
+    /// Returns the source as the producer wrote it, and the identity of its sender; `None` if there is none.
+    pub fn split_source(&self) -> (&str, Option<&str>) {
+        split_source(&self.source)
+    }
+}
+
+/// The beginnings of the identities that the daemon appends to a source: of a key that has signed the event, and of a user who has
+/// posted it.
+pub const IDENTITY_MARKS: [&str; 2] = ["#key=", "#user="];
+
+/// Splits a source into the text of the producer and the identity of its sender, such as `key=ci`.
+fn split_source(source: &str) -> (&str, Option<&str>) {
+    let at = IDENTITY_MARKS.iter().filter_map(|mark| source.find(mark)).min();
+    at.map_or((source, None), |at| (&source[..at], Some(&source[at + 1..])))
+}
+
+/// Returns whether two sources are of the same sender: by their identities, or by the producers' texts if not both have one.
+pub fn is_same_sender(one: &str, other: &str) -> bool {
+    match (split_source(one), split_source(other)) {
+        ((_, Some(one)), (_, Some(other))) => one == other,
+        ((one, _), (other, _)) => one == other,
     }
 }
 
@@ -124,9 +148,10 @@ impl fmt::Display for EventId {
 pub struct RolloutId(pub String);
 
 impl RolloutId {
-    /// Returns the id of the rollout of `workload` that `event` requests.
+    /// Returns the id of the rollout of `workload` that `event` requests. It does not depend on the identity of the event's sender, so
+    /// that the sender knows it.
     pub fn of(workload: &Workload, event: &EventId) -> RolloutId {
-        let hash = digest(&[&workload.to_string(), &event.source, &event.id]);
+        let hash = digest(&[&workload.to_string(), event.split_source().0, &event.id]);
         RolloutId(format!("{}-{}", workload.name, &hash[..10]))
     }
 }

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::dsse::Envelope;
+use crate::dsse::{Envelope, STATEMENT};
 use crate::signing_key::SigningKey;
 use crate::verifying_key::VerifyingKey;
 
@@ -57,7 +57,7 @@ pub fn attest(report: &[u8], key: &SigningKey) -> Result<String, String> {
     let statement = json!({
         "_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE, "predicate": predicate,
     });
-    let envelope = Envelope::signed(statement.to_string().as_bytes(), |bytes| key.sign(bytes))?;
+    let envelope = Envelope::signed(STATEMENT, statement.to_string().as_bytes(), key)?;
     serde_json::to_string_pretty(&envelope).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
@@ -73,7 +73,7 @@ pub fn is_envelope(bytes: &[u8]) -> bool {
 pub fn attested_report(envelope: &[u8], key: Option<&VerifyingKey>) -> Result<Vec<u8>, String> {
     let envelope: Envelope =
         serde_json::from_slice(envelope).map_err(|error| format!("it is no DSSE envelope: {error}"))?;
-    let payload = key.map_or_else(|| envelope.payload(), |key| envelope.verified(key))?;
+    let payload = key.map_or_else(|| envelope.payload(STATEMENT), |key| envelope.verified(STATEMENT, key))?;
     let statement: Statement =
         serde_json::from_slice(&payload).map_err(|error| format!("it holds no in-toto statement: {error}"))?;
     if (statement.statement_type.as_str(), statement.predicate_type.as_str()) != (STATEMENT_TYPE, PREDICATE) {

@@ -1,20 +1,24 @@
-//! DSSE envelopes with in-toto statements: a payload in base64 with its signatures. The signed bytes are the pre-authentication
-//! encoding of the payload and its type (github.com/secure-systems-lab/dsse, protocol.md).
+//! DSSE envelopes: a payload in base64 with its type and its signatures. The signed bytes are the pre-authentication encoding of the
+//! payload and its type (github.com/secure-systems-lab/dsse, protocol.md).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
+use crate::signing_key::SigningKey;
 use crate::verifying_key::VerifyingKey;
 
-/// The type of the payload: an in-toto statement.
+/// The type of a payload that is an in-toto statement.
 pub(crate) const STATEMENT: &str = "application/vnd.in-toto+json";
+
+/// The number of signatures of an envelope that are looked at.
+const MOST_SIGNATURES: usize = 16;
 
 /// An envelope.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Envelope {
+pub struct Envelope {
     payload: String,
     payload_type: String,
     signatures: Vec<EnvelopeSignature>,
@@ -27,12 +31,15 @@ struct EnvelopeSignature {
 }
 
 impl Envelope {
-    /// Returns an envelope with one signature, which `sign` makes of the bytes to be signed.
-    pub(crate) fn signed<E>(payload: &[u8], sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<Envelope, E> {
-        let sig = STANDARD.encode(sign(&encoded(payload))?);
+    /// Returns an envelope with a payload of the type `payload_type`, signed by `key`.
+    ///
+    /// # Errors
+    /// The operating system gives no random numbers.
+    pub fn signed(payload_type: &str, payload: &[u8], key: &SigningKey) -> Result<Envelope, String> {
+        let sig = STANDARD.encode(key.sign(&encoded(payload_type, payload))?);
         Ok(Envelope {
             payload: STANDARD.encode(payload),
-            payload_type: STATEMENT.to_owned(),
+            payload_type: payload_type.to_owned(),
             signatures: vec![EnvelopeSignature { sig }],
         })
     }
@@ -40,10 +47,10 @@ impl Envelope {
     /// Returns the payload without a look at the signatures.
     ///
     /// # Errors
-    /// The payload is not base64, or no in-toto statement.
-    pub(crate) fn payload(&self) -> Result<Vec<u8>, String> {
-        if self.payload_type != STATEMENT {
-            return Err(format!("it holds {:?}, and no in-toto statement", self.payload_type));
+    /// The payload is not base64, or of another type than `payload_type`.
+    pub fn payload(&self, payload_type: &str) -> Result<Vec<u8>, String> {
+        if self.payload_type != payload_type {
+            return Err(format!("it holds {:?}, and not {payload_type}", self.payload_type));
         }
         decode(&self.payload)
     }
@@ -52,11 +59,13 @@ impl Envelope {
     ///
     /// # Errors
     /// No signature is of this key, or the envelope is invalid.
-    pub(crate) fn verified(&self, key: &VerifyingKey) -> Result<Vec<u8>, String> {
-        let payload = self.payload()?;
-        let (signed, key) = (encoded(&payload), UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.point));
+    pub fn verified(&self, payload_type: &str, key: &VerifyingKey) -> Result<Vec<u8>, String> {
+        let payload = self.payload(payload_type)?;
+        let signed = encoded(payload_type, &payload);
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.point);
+        // Each signature costs a verification, and an honest envelope has one for each of its few signers.
         let is_valid = |one: &EnvelopeSignature| decode(&one.sig).is_ok_and(|sig| key.verify(&signed, &sig).is_ok());
-        if self.signatures.iter().any(is_valid) {
+        if self.signatures.iter().take(MOST_SIGNATURES).any(is_valid) {
             Ok(payload)
         } else {
             Err("it was not made with this key, or was changed".to_owned())
@@ -68,9 +77,9 @@ fn decode(text: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(text).map_err(|error| format!("it is not base64: {error}"))
 }
 
-/// Returns the pre-authentication encoding of a statement.
-fn encoded(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("DSSEv1 {} {STATEMENT} {} ", STATEMENT.len(), payload.len()).into_bytes();
+/// Returns the pre-authentication encoding of a payload.
+fn encoded(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     bytes.extend_from_slice(payload);
     bytes
 }

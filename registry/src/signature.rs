@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
-use crate::dsse::Envelope;
+use crate::dsse::{Envelope, STATEMENT};
 use crate::error::{RegistryError, Result};
 use crate::manifest::Manifest;
 use crate::registry::Registry;
@@ -108,7 +108,7 @@ impl Registry {
 fn verified_statement(bytes: &[u8], key: &VerifyingKey) -> Result<Statement, String> {
     let Bundle { dsse_envelope: envelope } = serde_json::from_slice(bytes)
         .map_err(|error| format!("{FILE} is no sigstore bundle with an envelope: {error}"))?;
-    let payload = envelope.verified(key).map_err(|reason| format!("{FILE}: {reason}"))?;
+    let payload = envelope.verified(STATEMENT, key).map_err(|reason| format!("{FILE}: {reason}"))?;
     serde_json::from_slice(&payload).map_err(|error| format!("{FILE} holds no statement about a model: {error}"))
 }
 

@@ -184,6 +184,15 @@ impl Story {
         (self.tell(event), self.answer.clone())
     }
 
+    /// Sends a [`command`](Self::command) from another source than `ann`. Returns the disposition and the reason as one sentence.
+    pub fn say_as(&mut self, source: &str, verb: &str, changes: serde_json::Value) -> (Disposition, String) {
+        let mut event = self.command(verb, changes);
+        if let Event::Commanded { id, .. } = &mut event {
+            id.source = source.to_owned();
+        }
+        (self.tell(event), self.answer.clone())
+    }
+
     /// Returns the event of a new command with the given verb, such as `pause`, for the workload. `changes` are keys of the
     /// command, or of the verb for `full`, `approval` and `until`.
     pub fn command(&mut self, verb: &str, changes: serde_json::Value) -> Event {

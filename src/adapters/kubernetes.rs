@@ -55,6 +55,7 @@ mod canary;
 mod objects;
 mod watch;
 mod access;
+mod review;
 mod epochs;
 mod release;
 #[cfg(test)]
@@ -63,6 +64,7 @@ mod fake_api;
 pub use access::ApiVerb;
 pub use events::KubernetesEvents;
 pub use release::Split;
+pub use review::KubernetesReviews;
 pub use watch::Readiness;
 
 /// The `[kubernetes]` part of the configuration.
@@ -182,7 +184,15 @@ impl Kubernetes {
     /// # Errors
     /// The API server did not answer.
     pub async fn missing_verbs(&self, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
-        access::missing(&self.server, namespace).await
+        access::missing(&self.server, access::required(), namespace).await
+    }
+
+    /// Returns the API verbs that the account lacks for [`Kubernetes::reviews`].
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn missing_review_verbs(&self) -> Result<Vec<ApiVerb>, Failure> {
+        access::missing(&self.server, review::REQUIRED.to_vec(), None).await
     }
 
     /// Returns every object with an epoch in the watched namespaces, and the epoch.
@@ -218,6 +228,11 @@ impl Kubernetes {
     pub async fn release(&self, workload: &Workload, author: &Author) -> Result<(), Failure> {
         self.check_cluster(workload)?;
         release::release(&self.server, workload, author).await
+    }
+
+    /// Returns the reviews of tokens for these audiences, and of their users' rights.
+    pub fn reviews(&self, audiences: Vec<String>) -> KubernetesReviews {
+        KubernetesReviews { server: self.server.clone(), audiences }
     }
 
     /// Returns the sink that puts Events on the workloads.

@@ -5,6 +5,7 @@
 //! `--id`. Standard output has the rollout's id, which `status` and `why` take.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,6 +13,7 @@ use bellwether_core::ids::{EventId, Images, RolloutId, Scope, Workload, digest};
 use bellwether_core::input::event::Request;
 use bellwether_core::input::report::SuiteResult;
 use bellwether_core::time::{Span, Timestamp};
+use bellwether_registry::SigningKey;
 use clap::{Args, Subcommand};
 use packageurl::PackageUrl;
 use serde_json::{Value, json};
@@ -24,13 +26,24 @@ use crate::config;
 use crate::events::cdevents::{self, DEPLOYED, REQUESTED, TESTED, VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::{CloudEvent, STRUCTURED};
 use crate::events::decode::check_images;
+use crate::events::identity;
 use crate::exit;
+use crate::ports::EventRecord;
+use crate::secret;
 
-/// The default source of events that people send. It differs from a daemon's own source, which daemons ignore.
+/// The default source of events that people send, without the user's name. It differs from a daemon's own source, which daemons
+/// ignore.
 pub(super) const DEFAULT_SOURCE: &str = "/bellwether-cli";
 
 /// The time between two requests for the answer to an event.
 const POLL: Duration = Duration::from_millis(500);
+
+/// Returns the default source of an event: the command line's, and the name of its user if the environment has it. Another
+/// source than that of a request is needed to approve it.
+fn default_source() -> String {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty() && !user.contains(['#', '/']));
+    user.map_or_else(|| DEFAULT_SOURCE.to_owned(), |user| format!("{DEFAULT_SOURCE}/{user}"))
+}
 
 /// The arguments of `emit`.
 #[derive(Debug, Args)]
@@ -60,8 +73,8 @@ pub(super) struct Common {
     /// Id of the event; the same id from the same source is the same event (default: derived from content and time)
     #[arg(long, global = true)]
     pub(super) id: Option<String>,
-    /// Sender of the event, a URI reference
-    #[arg(long, global = true, default_value = DEFAULT_SOURCE)]
+    /// Sender of the event, a URI reference (default: /bellwether-cli/USER)
+    #[arg(long, global = true, default_value_t = default_source(), hide_default_value = true)]
     pub(super) source: String,
     /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
     #[arg(long, global = true, value_name = "TIME")]
@@ -75,6 +88,15 @@ pub(super) struct Common {
     /// Send the event to this daemon instead of Kafka, as in http://127.0.0.1:8080
     #[arg(long, global = true, conflicts_with = "print")]
     url: Option<String>,
+    /// File with the private key that signs the event (PEM, ECDSA on P-256); see [access.keys]
+    #[arg(long, global = true, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// File with the bearer token for `--url`
+    #[arg(long, global = true, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
+    /// File with the CA certificates (PEM) that are trusted for `--url` instead of the system's
+    #[arg(long, global = true, value_name = "FILE", requires = "url")]
+    ca_file: Option<PathBuf>,
     /// Print the event as JSON, and send nothing
     #[arg(long, global = true)]
     pub(super) print: bool,
@@ -279,9 +301,14 @@ async fn answered(timeout: Span, shared: &super::Common, event: &CloudEvent) -> 
 
 /// Sends the event to Kafka or to the daemon of `--url`, and prints its destination on standard error.
 pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<()> {
+    let key = event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
+    let record = match &common.key {
+        Some(file) => signed_record(event, &SigningKey::read(file)?, key)?,
+        None => event.to_record(key),
+    };
     let destination = match &common.url {
-        Some(url) => post(url, event).await?,
-        None => produce(common, configured(shared, common)?, event).await?,
+        Some(url) => post(url, common, event, record).await?,
+        None => produce(common, configured(shared, common)?, &record).await?,
     };
     super::tell(&format!("event {} {destination}\n", event.id));
     Ok(())
@@ -417,24 +444,43 @@ fn service_content(args: &DeployedArgs) -> anyhow::Result<Value> {
     Ok(json!({ "environment": { "id": args.environment }, "artifactId": args.artifact }))
 }
 
-async fn produce(common: &Common, configured: Options, event: &CloudEvent) -> anyhow::Result<String> {
+/// Returns the event in an envelope that the key has signed, as a record with the Kafka key `key`.
+fn signed_record(event: &CloudEvent, signer: &SigningKey, key: &str) -> anyhow::Result<EventRecord> {
+    let value =
+        identity::signed(event, signer).map_err(|problem| anyhow::anyhow!("the event can't be signed: {problem}"))?;
+    let headers = vec![("content-type".to_owned(), identity::ENVELOPE.as_bytes().to_vec())];
+    Ok(EventRecord { key: Some(key.into()), value: Some(value.into_bytes()), headers, ..EventRecord::default() })
+}
+
+async fn produce(common: &Common, configured: Options, record: &EventRecord) -> anyhow::Result<String> {
     let options = Options {
         brokers: common.brokers.clone().unwrap_or(configured.brokers),
         topic: common.topic.clone().unwrap_or(configured.topic),
         ..configured
     };
-    let key = event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id);
-    let written = Emitter::connect(&options)?.send(&event.to_record(key)).await?;
+    let written = Emitter::connect(&options)?.send(record).await?;
     Ok(format!("is on topic {}, partition {}, offset {}", options.topic, written.partition, written.offset))
 }
 
-async fn post(url: &str, event: &CloudEvent) -> anyhow::Result<String> {
+/// Posts the event to the daemon at `url`: the record's value if it is signed, and else the event in structured mode.
+async fn post(url: &str, common: &Common, event: &CloudEvent, record: EventRecord) -> anyhow::Result<String> {
     let url = format!("{}/api/v1/events", url.trim_end_matches('/'));
     // An error means that the TLS provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30)).build()?;
-    let sent =
-        client.post(&url).header("content-type", STRUCTURED).body(event.to_structured().to_string()).send().await;
+    let mut client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30));
+    if let Some(file) = &common.ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("--ca-file {}", file.display()))?;
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
+    }
+    let (content_type, body) = match (&common.key, record.value) {
+        (Some(_), Some(value)) => (identity::ENVELOPE, value),
+        _ => (STRUCTURED, event.to_structured().to_string().into_bytes()),
+    };
+    let mut request = client.build()?.post(&url).header("content-type", content_type).body(body);
+    if let Some(file) = &common.token_file {
+        request = request.header("authorization", secret::bearer(&secret::read(file)?)?);
+    }
+    let sent = request.send().await;
     let response =
         sent.with_context(|| format!("{url} does not answer; is the daemon running, and is --url right?"))?;
     let (status, text) = (response.status(), response.text().await.unwrap_or_default());

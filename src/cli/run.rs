@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::backend::Backend;
 use super::{Common, sinks};
+use crate::access::Access;
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::{Prometheus, PrometheusForPreparing};
 use crate::adapters::registry::RegistryModels;
@@ -26,13 +27,15 @@ use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
 use crate::daemon::{self, Grid, Parts};
 use crate::events::decode::DecodeOptions;
+use crate::events::identity::{SHORTEST_STAMP_KEY, StampKey};
 use crate::exit;
 use crate::health::Health;
-use crate::http::{self, Shown};
+use crate::http::{self, Senders, Shown};
 use crate::perform::Executor;
 use crate::ports::Wake;
 use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
+use crate::secret;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::supervise::Tasks;
@@ -66,13 +69,20 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let listener = http::bind(&config.http).await?;
     let (policies_now, policies) = watch::channel(config.policies.clone());
     let (wakes, inbox) = mpsc::channel(QUEUE_CAPACITY);
-    let decoding = Arc::new(DecodeOptions::new(config.cluster.clone(), config.events.mapping.clone()));
+    let access = Access::new(&config.access, stamp_key(&config.http)?, config.kafka.events_retention);
+    let access = access.context("[access.keys]")?;
+    let decoding = DecodeOptions::new(config.cluster.clone(), config.events.mapping.clone());
+    let decoding = Arc::new(decoding.with_access(access));
 
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await?;
     let prometheus = Arc::new(Prometheus::new(&config.prometheus)?);
     let mut tasks = Tasks::default();
     let mut backend = Backend::open(&config, wakes.clone(), &decoding, &mut tasks).await?;
 
+    let senders = config.http.authenticate.then(|| {
+        let reviews = Arc::new(cluster.reviews(config.http.audiences.clone()));
+        Arc::new(Senders { reviews, decoding: Arc::clone(&decoding), clock: Arc::clone(&clock) })
+    });
     let shows = StatusBoard::default();
     let sampling = sampling_options(&config);
     let preparing = Arc::new(PrometheusForPreparing(prometheus.clone()));
@@ -119,7 +129,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     tasks.restarted("clock", move || jumps::watch(Arc::clone(&clock), report_jump));
     let common = common.clone();
     tasks.restarted("reload", move || reload::follow(common.clone(), policies_now.clone()));
-    let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake: backend.http_intake() };
+    let intake = backend.http_intake();
+    let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake, senders };
     tasks.vital("http", serve(listener, config.http.clone(), shown, stop.clone()));
     tracing::info!(cluster = config.cluster, policies = config.policies.len(), listen = %config.http.listen, "running");
 
@@ -136,6 +147,20 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     stopped?;
     tracing::info!("stopped");
     Ok(exit::OK)
+}
+
+/// Returns the key of the stamps of posted events; `None` if they need no token. Without a file it is this process's own, which is
+/// enough for the embedded journal.
+fn stamp_key(options: &http::Options) -> anyhow::Result<Option<StampKey>> {
+    if !options.authenticate {
+        return Ok(None);
+    }
+    let key = match &options.stamp_key_file {
+        Some(file) => StampKey::of(&secret::read(file).context("http.stamp-key-file")?)
+            .with_context(|| format!("http.stamp-key-file needs at least {SHORTEST_STAMP_KEY} bytes"))?,
+        None => StampKey::random().context("no random numbers can be had")?,
+    };
+    Ok(Some(key))
 }
 
 fn load(common: &Common) -> anyhow::Result<Config> {

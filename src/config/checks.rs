@@ -78,8 +78,18 @@ impl Config {
         if self.prometheus.username.is_some() && self.prometheus.bearer_token_file.is_some() {
             problems.add(&["prometheus", "username"], "`bearer-token-file` is set too; remove one of the two");
         }
+        for (path, message) in self.access.problems() {
+            let path: Vec<&str> = ["access"].into_iter().chain(path.iter().map(String::as_str)).collect();
+            problems.add(&path, message);
+        }
         for (key, message) in self.http.problems() {
             problems.add(&["http", key], message);
+        }
+        if self.http.authenticate && self.journal.kind == JournalKind::Kafka && self.http.stamp_key_file.is_none() {
+            problems.add(
+                &["http", "authenticate"],
+                "the events topic has to say who posted an event; set `stamp-key-file` to a secret that all replicas have",
+            );
         }
         for (key, message) in self.registry.problems() {
             problems.add(&["registry", key], message);

@@ -220,7 +220,7 @@ fn sections_that_contradict_themselves_are_refused() {
            ╭─[a.toml:4:10]
          4 │ events = true
            ·          ─┬──
-           ·           ╰── http.events: any client that reaches 0.0.0.0:80 could request rollouts; listen on 127.0.0.1, or use Kafka
+           ·           ╰── http.events: any client that reaches 0.0.0.0:80 could request rollouts; listen on 127.0.0.1, set `authenticate = true`, or use Kafka
            ╭─[a.toml:6:14]
          6 │ partitions = 0
            ·              ┬
@@ -527,6 +527,7 @@ fn default_toml_lists_exactly_the_known_keys() {
                     vec!["kafka", "property-files"],
                     vec!["prometheus", "headers"],
                     vec!["registry", "require"],
+                    vec!["access", "keys"],
                     vec!["metric"]
                 ]
                 .iter()

@@ -5,6 +5,7 @@
 //! the events of other tools must not fill the dead letters.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bellwether_core::ids::{EventId, RolloutId, Scope, Workload, is_image};
 use bellwether_core::input::command::{Command, Verb};
@@ -16,10 +17,11 @@ use serde::Deserialize;
 use super::cdevents::{self, Envelope, EventKind, ServiceContent, TestedContent, TestedDetails};
 use super::cloudevents::{CloudEvent, CloudEventError, MAX_ATTRIBUTE_BYTES, shorten};
 use super::mapping::{Mapping, SubjectFacts};
+use crate::access::Access;
 use crate::ports::EventRecord;
 
-/// The identity of the daemon, and the mapping of other tools' events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The identity of the daemon, the mapping of other tools' events, and the rules of who may send events.
+#[derive(Debug, Clone)]
 pub struct DecodeOptions {
     /// The cluster that this daemon acts in.
     pub cluster: String,
@@ -27,14 +29,21 @@ pub struct DecodeOptions {
     pub mapping: Mapping,
     /// The source of the events that this daemon sends. It ignores events from this source.
     pub own_source: String,
+    /// The rules by which decoded events are admitted.
+    pub access: Arc<Access>,
 }
 
 impl DecodeOptions {
-    /// Returns the options of the daemon of `cluster`, with the source `/bellwether/<cluster>`.
+    /// Returns the options of the daemon of `cluster`, with the source `/bellwether/<cluster>` and without rules.
     pub fn new(cluster: impl Into<String>, mapping: Mapping) -> DecodeOptions {
         let cluster = cluster.into();
         let own_source = format!("/bellwether/{cluster}");
-        DecodeOptions { cluster, mapping, own_source }
+        DecodeOptions { cluster, mapping, own_source, access: Arc::default() }
+    }
+
+    /// Returns the options with the rules of `access`.
+    pub fn with_access(self, access: Access) -> DecodeOptions {
+        DecodeOptions { access: Arc::new(access), ..self }
     }
 }
 
@@ -229,7 +238,7 @@ impl<E: Into<DecodeError>> From<E> for NoEvent {
 
 /// Returns the identity of the event in a record, with the rollout that it requests; `None` if the record has no event that can
 /// be read.
-pub fn identity(record: &EventRecord) -> Option<(EventId, Option<RolloutId>)> {
+pub fn id_of(record: &EventRecord) -> Option<(EventId, Option<RolloutId>)> {
     let CloudEvent { id, source, ty, data, .. } = CloudEvent::from_record(record).ok()?;
     let content = serde_json::from_value(data).map(Envelope::custom_content).ok();
     let workload = content.filter(|_| cdevents::kind_of(&ty) == EventKind::Requested).and_then(|mut content| {

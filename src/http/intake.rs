@@ -1,25 +1,32 @@
 //! The intake of events over HTTP. It turns an event of the CloudEvents HTTP binding into the record of the Kafka binding,
 //! so that both are decoded in the same way.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{busy, problem};
+use super::answer::{HttpRefusal, again_in_a_second, busy, problem, refused};
+use super::serve::Peer;
 use super::state::App;
 use crate::ports::{Delivery, EventRecord, Receipt};
 
-/// Handles `POST /api/v1/events`: passes the event to the daemon and answers with the receipt.
-pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Some(refusal) = refusal(&headers) {
-        return problem(StatusCode::FORBIDDEN, refusal);
-    }
+/// Handles `POST /api/v1/events`: checks the sender, passes the event to the daemon and answers with the receipt.
+pub(super) async fn take(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let record = match checked(&app, peer, &headers, body).await {
+        Ok(record) => record,
+        Err(answer) => return *answer,
+    };
     let (reply, receipt) = oneshot::channel();
-    let record = record_of(&headers, &body);
     match app.shown.intake.try_send(Delivery { record, reply: Some(reply) }) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => return busy("the daemon is busy; send the event again in a second"),
@@ -35,16 +42,50 @@ pub(super) async fn take(State(app): State<App>, headers: HeaderMap, body: Bytes
     }
 }
 
+/// Returns the event as a record, with a stamp of its sender if tokens are asked for.
+///
+/// # Errors
+/// The answer to a request that is refused.
+async fn checked(
+    app: &App,
+    peer: Peer,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<EventRecord, Box<Response>> {
+    if !app.rates.allow(peer) {
+        refused(peer, HttpRefusal::Rate);
+        let message = "this address has sent as many events as http.posts-per-second allows; send it again in a second";
+        return Err(Box::new(again_in_a_second(StatusCode::TOO_MANY_REQUESTS, message)));
+    }
+    if let Some(message) = web_page(headers, app.shown.senders.is_some()) {
+        refused(peer, HttpRefusal::WebPage);
+        return Err(Box::new(problem(StatusCode::FORBIDDEN, message)));
+    }
+    let body = body.map_err(|rejection| {
+        refused(peer, HttpRefusal::Body);
+        Box::new(problem(rejection.status(), &rejection.body_text()))
+    })?;
+    let record = record_of(headers, &body);
+    match &app.shown.senders {
+        Some(senders) => senders.admit(headers, record, peer).await,
+        None => Ok(record),
+    }
+}
+
 /// Returns the record of a posted event, as in the Kafka binding.
 pub fn record_of(headers: &HeaderMap, body: &[u8]) -> EventRecord {
     EventRecord { value: Some(body.to_vec()), headers: kafka_headers(headers), ..EventRecord::default() }
 }
 
 /// Returns the reason to refuse a request that may come from a web page; `None` if there is none. A loopback address
-/// keeps other machines out, but not the pages in a browser on this machine, which can be told by `Origin` and `Host`.
-fn refusal(headers: &HeaderMap) -> Option<&'static str> {
+/// keeps other machines out, but not the pages in a browser on this machine, which can be told by `Origin` and `Host`. A page has
+/// no token, so with tokens the host may have any name.
+fn web_page(headers: &HeaderMap, has_token: bool) -> Option<&'static str> {
     if headers.contains_key(header::ORIGIN) {
         return Some("events are not taken from web pages");
+    }
+    if has_token {
+        return None;
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host

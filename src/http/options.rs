@@ -1,6 +1,8 @@
 //! The section `[http]` of the configuration.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use bellwether_core::time::Span;
 use serde::Deserialize;
@@ -11,8 +13,20 @@ use serde::Deserialize;
 pub struct Options {
     /// The address and port that the server listens on.
     pub listen: SocketAddr,
-    /// Whether events are accepted by `POST /api/v1/events`. Allowed on a loopback address only.
+    /// Whether events are accepted by `POST /api/v1/events`. Without `authenticate`, allowed on a loopback address only.
     pub events: bool,
+    /// Whether posted events need a bearer token, whose user and rights the API server is asked for.
+    pub authenticate: bool,
+    /// The audiences of tokens; empty for that of the API server.
+    pub audiences: Vec<String>,
+    /// The events that an address may post per second.
+    pub posts_per_second: NonZeroU32,
+    /// The file with the server's certificate chain (PEM); `None` without TLS.
+    pub cert_file: Option<PathBuf>,
+    /// The file with the private key of the certificate (PEM).
+    pub key_file: Option<PathBuf>,
+    /// The file with the secret of the stamps by which all replicas know the users of posted events.
+    pub stamp_key_file: Option<PathBuf>,
     /// The time after which a request is answered with 503.
     pub timeout: Span,
     /// The age of the last heartbeat after which `/livez` reports the event loop as dead.
@@ -21,21 +35,42 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Options { listen, events: false, timeout: Span::from_secs(10), heartbeat: Span::from_secs(30) }
+        Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            events: false,
+            authenticate: false,
+            audiences: Vec::new(),
+            posts_per_second: NonZeroU32::MIN.saturating_add(9),
+            cert_file: None,
+            key_file: None,
+            stamp_key_file: None,
+            timeout: Span::from_secs(10),
+            heartbeat: Span::from_secs(30),
+        }
     }
 }
 
 impl Options {
     /// Returns the problems of the settings, each as the key and a message with the remedy.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
         if self.events && !self.listen.ip().is_loopback() {
-            let message = format!(
-                "any client that reaches {} could request rollouts; listen on 127.0.0.1, or use Kafka",
-                self.listen
-            );
-            return vec![("events", message)];
+            if !self.authenticate {
+                let message = format!(
+                    "any client that reaches {} could request rollouts; listen on 127.0.0.1, set `authenticate = true`, or use Kafka",
+                    self.listen
+                );
+                problems.push(("events", message));
+            } else if self.cert_file.is_none() {
+                let message =
+                    format!("tokens would be sent to {} without TLS; set `cert-file` and `key-file`", self.listen);
+                problems.push(("authenticate", message));
+            }
         }
-        Vec::new()
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            let key = if self.cert_file.is_some() { "cert-file" } else { "key-file" };
+            problems.push((key, "`cert-file` and `key-file` belong together; set both".to_owned()));
+        }
+        problems
     }
 }

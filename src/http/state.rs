@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, watch};
 
 use super::options::Options;
+use super::senders::{Rates, Senders};
 use crate::clock::Stopwatch;
 use crate::ports::Delivery;
 
@@ -26,6 +27,8 @@ pub struct Shown {
     pub metrics: PrometheusHandle,
     /// The queue of posted events to the daemon.
     pub intake: mpsc::Sender<Delivery>,
+    /// The check of the senders of posted events; `None` if they need no token.
+    pub senders: Option<Arc<Senders>>,
 }
 
 /// The state of all handlers.
@@ -33,4 +36,5 @@ pub struct Shown {
 pub(super) struct App {
     pub(super) options: Options,
     pub(super) shown: Shown,
+    pub(super) rates: Rates,
 }

@@ -1,24 +1,58 @@
 //! Tests of the server over a real socket.
 
 use bellwether_core::engine::view::{DecisionView, StatusView};
-use bellwether_core::ids::Weight;
+use bellwether_core::ids::{Scope, Weight};
+use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::time::Span;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::clock::Stopwatch;
-use crate::ports::{Delivery, Receipt};
+use crate::access::{self, Access};
+use crate::clock::{Clock as _, Stopwatch, SystemClock};
+use crate::events::cdevents;
+use crate::events::decode::DecodeOptions;
+use crate::events::identity::StampKey;
+use crate::events::mapping::Mapping;
+use crate::ports::{Delivery, Receipt, Reviews, User};
 
 struct Server {
     base: String,
     conditions: watch::Sender<Conditions>,
     /// Kept, so that the channels stay open.
     _senders: (watch::Sender<Arc<StatusView>>, watch::Sender<Stopwatch>),
+    /// Makes the server's metrics those of the page, in this thread.
+    _recording: metrics::LocalRecorderGuard<'static>,
+}
+
+impl Server {
+    /// Returns the number of requests that were refused for a reason.
+    async fn refused(&self, why: &str) -> usize {
+        let page = get_text(&self.base, "/metrics").await.1;
+        let name = format!("bellwether_http_refused_total{{why=\"{why}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Sends these bytes and returns all that comes back until the server closes the connection.
+    async fn answer_to(&self, request: &[u8]) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.base.trim_start_matches("http://")).await.unwrap();
+        // The server may close the connection before it has read everything.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
 }
 
 /// Starts a server that shows one rollout; returns it with the daemon's end of its intake.
 async fn server(options: Options) -> (Server, Receiver<Delivery>) {
+    server_with(options, None).await
+}
+
+/// Starts a server with a check of senders.
+async fn server_with(options: Options, senders: Option<Arc<Senders>>) -> (Server, Receiver<Delivery>) {
     let rollout = rollout_view();
     let (view_to, view) = watch::channel(Arc::new(StatusView {
         rollouts: [(rollout.id.clone(), rollout)].into(),
@@ -27,12 +61,13 @@ async fn server(options: Options) -> (Server, Receiver<Delivery>) {
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
     let (intake, posted) = mpsc::channel(1);
-    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let shown = Shown { view, conditions, heartbeat, metrics, intake };
+    let recorder = Box::leak(Box::new(metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder()));
+    let shown = Shown { view, conditions, heartbeat, metrics: recorder.handle(), intake, senders };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
-    (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to) }, posted)
+    let _recording = metrics::set_default_local_recorder(recorder);
+    (Server { base, conditions: conditions_to, _senders: (view_to, heartbeat_to), _recording }, posted)
 }
 
 fn answer_view() -> AnswerView {
@@ -184,12 +219,87 @@ async fn without_the_option_a_posted_event_gets_404() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused() {
+async fn a_body_that_is_too_large_is_refused_and_counted() {
     let (server, _posted) = server(Options { events: true, ..Options::default() }).await;
-    let response =
-        client().post(format!("{}/api/v1/events", server.base)).body(vec![b'x'; BODY_LIMIT + 1]).send().await;
-    // The server may close the connection before the whole body is sent.
-    assert!(response.is_err() || response.unwrap().status() == 413);
+    for bytes in [BODY_LIMIT + 1, 100 << 20] {
+        let response = client().post(format!("{}/api/v1/events", server.base)).body(vec![b'x'; bytes]).send().await;
+        // The server may close the connection before the whole body is sent.
+        assert!(response.is_err() || response.unwrap().status() == 413);
+    }
+    assert_eq!(server.refused("body").await, 2);
+}
+
+#[tokio::test]
+async fn a_head_with_too_many_headers_or_bytes_is_refused_and_counted() {
+    let (server, _posted) = server(Options::default()).await;
+    let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let long = format!("x: {}\r\n", "1".repeat(1 << 20));
+    for headers in [many, long] {
+        let answer = server.answer_to(format!("GET /livez HTTP/1.1\r\nhost: a\r\n{headers}\r\n").as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert_eq!(server.refused("head").await, 2);
+}
+
+/// Time passes at once while everything waits.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_its_headers_slowly_is_refused_and_counted() {
+    let (server, _posted) = server(Options::default()).await;
+    let answer = server.answer_to(b"GET /livez HTTP/1.1\r\nhost: a\r\nx-slow: ").await;
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(server.refused("slow-head").await, 1);
+    // One that is idle after its answer is closed as well, and has done nothing wrong.
+    let answer = server.answer_to(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(server.refused("slow-head").await, 1);
+}
+
+#[tokio::test]
+async fn an_address_that_posts_too_fast_is_refused_and_counted() {
+    let posts_per_second = std::num::NonZeroU32::MIN;
+    let (server, posted) = server(Options { events: true, posts_per_second, ..Options::default() }).await;
+    drop(posted);
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
+        statuses.push(response.status().as_u16());
+    }
+    assert_eq!(statuses, [503, 429]);
+    assert_eq!(server.refused("rate").await, 1);
+}
+
+#[tokio::test]
+async fn with_a_certificate_the_server_speaks_tls_and_takes_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cert, key) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
+    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/load/localhost");
+    std::fs::copy(format!("{of_tests}.pem"), &cert).unwrap();
+    std::fs::copy(format!("{of_tests}.key"), &key).unwrap();
+    let options = Options { cert_file: Some(cert.clone()), key_file: Some(key), ..Options::default() };
+    let (server, _posted) = server(options).await;
+    let authority = reqwest::Certificate::from_pem(&std::fs::read(&cert).unwrap()).unwrap();
+    crate::telemetry::install_tls();
+    let client = || reqwest::Client::builder().tls_certs_only([authority.clone()]).build().unwrap();
+    let url = format!("{}/livez", server.base.replace("http://127.0.0.1", "https://localhost"));
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
+    let plain = server.answer_to(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(!plain.contains("200 OK"), "{plain}");
+    // One that can't be read leaves the last one in use.
+    std::fs::write(&cert, "nothing").unwrap();
+    assert_eq!(client().get(&url).send().await.unwrap().status(), 200);
+}
+
+#[test]
+fn tokens_are_taken_over_tls_alone_but_on_this_machine() {
+    let keys = |options: Options| options.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let everywhere = || Options { listen: "0.0.0.0:8080".parse().unwrap(), events: true, ..Options::default() };
+    assert_eq!(keys(everywhere()), ["events"]);
+    assert_eq!(keys(Options { authenticate: true, ..everywhere() }), ["authenticate"]);
+    let cert_file = Some("tls.crt".into());
+    assert_eq!(keys(Options { authenticate: true, cert_file: cert_file.clone(), ..everywhere() }), ["cert-file"]);
+    let key_file = Some("tls.key".into());
+    assert_eq!(keys(Options { authenticate: true, cert_file, key_file, ..everywhere() }), [""; 0]);
+    assert_eq!(keys(Options { authenticate: true, events: true, ..Options::default() }), [""; 0]);
 }
 
 #[tokio::test]
@@ -198,4 +308,83 @@ async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     drop(posted);
     let response = client().post(format!("{}/api/v1/events", server.base)).body("{}").send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+}
+
+/// The users of a pretended API server: `jane` has the token `of-jane` and the right to `request` alone.
+struct Pretended;
+
+#[async_trait::async_trait]
+impl Reviews for Pretended {
+    async fn user(&self, token: &SecretString) -> Result<Option<User>, Failure> {
+        let user = |name: &str| User { name: name.to_owned(), uid: None, groups: Vec::new(), extra: BTreeMap::new() };
+        match token.expose_secret() {
+            "of-jane" => Ok(Some(user("jane"))),
+            "while-away" => Err(Failure { kind: FailureKind::Unavailable, message: "no answer".to_owned() }),
+            _ => Ok(None),
+        }
+    }
+
+    async fn may(&self, user: &User, verb: &str, scope: &Scope) -> Result<bool, Failure> {
+        assert_eq!((user.name.as_str(), scope.to_string().as_str()), ("jane", "prod/shop/Deployment/web"));
+        Ok(verb == "request")
+    }
+}
+
+/// Returns the check of senders by the pretended API server.
+fn senders() -> Arc<Senders> {
+    let stamp = StampKey::of(&SecretString::from("s".repeat(32)));
+    let access = Access::new(&access::Options::default(), stamp, Span::from_secs(86_400)).unwrap();
+    let decoding = Arc::new(DecodeOptions::new("prod", Mapping::default()).with_access(access));
+    Arc::new(Senders { reviews: Arc::new(Pretended), decoding, clock: Arc::new(SystemClock) })
+}
+
+/// Returns the body of a request for a rollout, or of a verb, in structured mode.
+fn body_of(verb: &str, cluster: &str) -> String {
+    let (workload, now) = (format!("{cluster}/shop/Deployment/web"), SystemClock.now());
+    let event = match verb {
+        "request" => {
+            let content = json!({ "workload": workload, "images": { "app": "r/web:2" } });
+            cdevents::wrap(cdevents::REQUESTED, "/cli", "1", now, &workload, content)
+        }
+        verb => {
+            let ty = format!("{}{verb}{}", cdevents::VERB, cdevents::VERB_VERSION);
+            cdevents::wrap(&ty, "/cli", "1", now, &workload, json!({ "workload": workload }))
+        }
+    };
+    event.to_structured().to_string()
+}
+
+#[tokio::test]
+async fn a_posted_event_needs_a_token_with_the_right_to_its_verb() {
+    let options = Options { events: true, authenticate: true, ..Options::default() };
+    let (server, mut posted) = server_with(options, Some(senders())).await;
+    tokio::spawn(async move {
+        while let Some(Delivery { record, reply }) = posted.recv().await {
+            let identity = senders().decoding.access.open(&record).1;
+            let told = Receipt::Decided(format!("{:?} from {:?}", identity.user, identity.from));
+            let _ = reply.map(|reply| reply.send(told));
+        }
+    });
+    for (token, body, status, part) in [
+        (None, body_of("request", "prod"), 401, "Bearer TOKEN"),
+        (Some("Bearer of-mallory"), body_of("request", "prod"), 401, "Bearer TOKEN"),
+        (Some("Basic of-jane"), body_of("request", "prod"), 401, "Bearer TOKEN"),
+        (Some("Bearer of-jane"), body_of("approve", "prod"), 403, "jane has no right to approve"),
+        (Some("Bearer of-jane"), body_of("request", "test"), 202, "cluster test"),
+        (Some("Bearer of-jane"), "{".to_owned(), 422, "JSON"),
+        (Some("Bearer while-away"), body_of("request", "prod"), 503, "API server"),
+        (Some("Bearer of-jane"), body_of("request", "prod"), 202, r#"Some(\"jane\") from Some(\"127.0.0.1\")"#),
+    ] {
+        let mut request = client().post(format!("{}/api/v1/events", server.base)).body(body);
+        request = request.header("content-type", "application/cloudevents+json").header("host", "bellwether.example");
+        // A stamp of the client's own counts for nothing.
+        request = request.header("bellwether-user", "root").header("bellwether-stamp", "AAAA");
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        let response = request.send().await.unwrap();
+        let (code, text) = (response.status().as_u16(), response.text().await.unwrap());
+        assert!(code == status && text.contains(part), "{token:?}: {code} {text}");
+    }
+    assert_eq!((server.refused("token").await, server.refused("verb").await), (3, 1));
 }

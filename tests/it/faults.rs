@@ -7,7 +7,7 @@ use crate::named::missing_tests;
 
 /// A row of the table.
 struct Fault {
-    /// The row's number, from 1 without gaps.
+    /// The row's number: from 1, in each of the two lists.
     n: u32,
     /// The fault, as a short phrase.
     fault: &'static str,
@@ -104,6 +104,7 @@ const DURABILITY: &[Fault] = &[
     fault(14, "a partition is not restored, the API server is away, or a watch is refused", "`/readyz` says so within 10 s, with the missing verb", &["a_partition_is_well_once_it_is_restored_and_while_its_journal_answers", "a_refused_watch_and_a_silent_server_are_a_problem_by_name", "lint::promtool_passes_the_shipped_alerts_and_their_cases"]),
     fault(15, "a notification sink is away for longer than its attempts last", "the notification is given up, logged and counted", &["a_notification_that_is_given_up_is_counted"]),
     fault(16, "a policy is removed or narrowed under its rollout", "the rollout is still observed", &["a_workload_is_observed_while_a_policy_covers_it_or_its_rollout_runs"]),
+    fault(17, "an event or a verb of a sender who may not send it: a wrong token, a token without the verb, a forged source or stamp, no signature where one is wanted, an own approval, a repeated old event, a forged epoch, another cluster, or a flood of headers, bytes or requests", "it is refused, counted and logged once; another sender has to approve; a freeze reaches every partition", &["access::a_user_acts_by_the_rights_that_the_api_server_gives", "a_posted_event_needs_a_token_with_the_right_to_its_verb", "without_rules_every_source_is_admitted_and_none_may_claim_an_identity", "a_signed_event_is_of_its_key_alone", "a_posted_event_is_of_the_user_of_its_stamp_over_all_of_it", "no_sender_approves_their_own_request_or_promotes_it_past_an_approval", "an_event_that_may_have_been_forgotten_as_seen_is_refused", "an_implausible_epoch_is_named_and_taken_over_only_by_its_number", "events_for_others_are_ignored_with_a_reason", "no_output_of_any_command_contains_a_secret", "a_body_that_is_too_large_is_refused_and_counted", "a_client_that_sends_its_headers_slowly_is_refused_and_counted", "a_head_with_too_many_headers_or_bytes_is_refused_and_counted", "an_address_that_posts_too_fast_is_refused_and_counted", "a_wide_event_reaches_every_partition_once_from_any_of_them"]),
     fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
     fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),

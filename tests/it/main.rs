@@ -1,6 +1,7 @@
 //! Everything that needs no service, in one binary.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod access;
 mod article;
 mod cli;
 mod corpora;
@@ -12,6 +13,7 @@ mod image;
 mod journal;
 mod kafka;
 mod load;
+mod manifests;
 mod named;
 mod pipeline;
 mod presets;

@@ -1,5 +1,6 @@
 //! The stories that run on the plane. A new one is a function and a line in the list of its file.
 
+mod access;
 mod away;
 mod baseline;
 mod cohort;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Story> {
         away::stories(),
         people::stories(),
         embedded::stories(),
+        access::stories(),
         rollout::stories(),
         evidence::stories(),
         counting::stories(),

@@ -6,7 +6,7 @@ use super::phase::{Phase, Trigger};
 use super::preflight::requested_images;
 use super::reason::{Reason, change};
 use super::state::{Rollout, RolloutContext, StepOutput};
-use crate::ids::{RolloutId, all_run};
+use crate::ids::{RolloutId, all_run, is_same_sender};
 use crate::input::command::{Author, Verb};
 use crate::input::event::Request;
 use crate::judge::numbers::Verdict;
@@ -173,10 +173,21 @@ impl Rollout {
                 return Err(format!("several approvals of {} are missing; name one of {}", self.id, many.join(", ")));
             }
         };
+        if self.is_own(&author) {
+            return Err(format!(
+                "{} asked for {}, and no sender approves their own request; another one has to",
+                author.by, self.id
+            ));
+        }
         self.orders.approved.push(approval.clone());
         let reason = Reason::Approved { author, approval };
         self.decide(DecisionKind::Approve, reason, context.now, out);
         Ok(())
+    }
+
+    /// Whether the author of a command has asked for this rollout.
+    fn is_own(&self, author: &Author) -> bool {
+        is_same_sender(&self.event.source, &author.by)
     }
 
     fn promote(
@@ -203,6 +214,15 @@ impl Rollout {
             (false, true) => Trigger::StepPassed,
             (false, false) => Trigger::CanaryReady,
         };
+        let unapproved = self.unapproved_by(trigger, context);
+        if !unapproved.is_empty() && self.is_own(&author) {
+            return Err(format!(
+                "{} asked for {} and can't skip its {}; another sender has to approve or promote",
+                author.by,
+                self.id,
+                unapproved.join(", ")
+            ));
+        }
         let skips = self.skipped_by(trigger, context);
         self.orders.paused = None;
         self.move_on(Fired::onward(trigger, Reason::Promoted { author, skips }), context, out);
@@ -218,18 +238,22 @@ impl Rollout {
             let steps = self.policy.steps.iter().enumerate().take(over).skip(self.step + 1);
             skips.extend(steps.map(|(at, step)| format!("step {} at {}", at + 1, step.weight)));
         }
-        let approvals = self.missing_approvals().filter(|approval| {
-            let now = approval.before == ApprovalPoint::Traffic;
-            trigger == Trigger::LastStepPassed || (now && self.phase() == Phase::Preparing)
-        });
-        skips.extend(approvals.map(|approval| format!("approval {}", approval.name)));
-        if self.phase() == Phase::Preparing {
-            skips.extend(self.unproven(context).map(|suite| format!("suite {suite}")));
-        }
+        skips.extend(self.unapproved_by(trigger, context));
         let closed = self.policy.window.as_ref().filter(|window| window.opens(context.now).is_some());
         skips.extend(closed.map(|window| format!("the change window {window}")));
         skips.extend(self.orders.paused.as_ref().map(|author| format!("the pause of {author}")));
         skips
+    }
+
+    /// Returns the missing approvals and suites that a trigger by a person skips, as phrases.
+    fn unapproved_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Vec<String> {
+        let prepares = self.phase() == Phase::Preparing;
+        let approvals = self.missing_approvals().filter(|approval| {
+            trigger == Trigger::LastStepPassed || (approval.before == ApprovalPoint::Traffic && prepares)
+        });
+        let approvals = approvals.map(|approval| format!("approval {}", approval.name));
+        let suites = prepares.then(|| self.unproven(context)).into_iter().flatten();
+        approvals.chain(suites.map(|suite| format!("suite {suite}"))).collect()
     }
 
     /// Returns the present step's checks that do not pass, with their verdicts.

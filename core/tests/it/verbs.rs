@@ -233,6 +233,39 @@ fn an_approval_before_the_first_traffic_is_asked_for_and_given_by_name() {
 }
 
 #[test]
+fn no_sender_approves_their_own_request_or_promotes_it_past_an_approval() {
+    let approvals = json!([{ "name": "qa", "before": "traffic" }]);
+    let mut story = Story::new(policy(json!({ "approval": approvals, "require": ["behaviour"] })));
+    story.request("v2");
+    story.run_until_held("suite behaviour is required");
+    for (verb, changes) in [
+        ("approve", json!({ "approval": "qa" })),
+        ("approve", json!({ "approval": "behaviour" })),
+        ("promote", json!({})),
+        ("promote", json!({ "full": true })),
+    ] {
+        let (disposition, answer) = story.say_as("ci", verb, changes);
+        assert_eq!(disposition, Disposition::Rejected, "{answer}");
+        assert!(answer.contains("ci asked for web-") && answer.contains("another"), "{answer}");
+    }
+    assert_eq!(story.say("approve", json!({ "approval": "behaviour" })).0, Disposition::Changed);
+    assert_eq!(story.say("approve", json!({ "approval": "qa" })).0, Disposition::Changed);
+    story.run(60);
+    assert_eq!(story.rollout().phase(), Phase::Stepping);
+    // With nothing left to approve, the sender of the request may promote like any other.
+    assert_eq!(story.say_as("ci", "promote", json!({ "full": true })).0, Disposition::Changed);
+}
+
+#[test]
+fn an_identified_sender_is_the_same_under_any_source() {
+    let same = bellwether_core::ids::is_same_sender;
+    assert!(same("/a#user=jane", "/b#user=jane") && same("/a#key=ci", "/b#key=ci"));
+    assert!(!same("/a#user=jane", "/a#user=bob") && !same("/a#user=ci", "/a#key=ci"));
+    // Without two identities the texts of the producers are all that there is.
+    assert!(same("/a", "/a") && same("/a", "/a#user=jane") && !same("/b", "/a#user=jane"));
+}
+
+#[test]
 fn a_rollout_without_its_approval_before_the_promotion_is_given_up() {
     let approvals = json!([{ "name": "release", "before": "promotion", "patience": "20m" }]);
     let mut story = Story::new(policy(json!({ "approval": approvals })));

@@ -54,14 +54,14 @@ pub fn required() -> Vec<ApiVerb> {
     all
 }
 
-/// Returns the required verbs that the API server does not allow to this account. Without a namespace it asks for all
+/// Returns those of the verbs that the API server does not allow to this account. Without a namespace it asks for all
 /// namespaces at once.
 ///
 /// # Errors
 /// The API server did not answer a question.
-pub async fn missing(server: &Server, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
+pub async fn missing(server: &Server, verbs: Vec<ApiVerb>, namespace: Option<&str>) -> Result<Vec<ApiVerb>, Failure> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(server.client.clone());
-    let answers = required().into_iter().map(|verb| {
+    let answers = verbs.into_iter().map(|verb| {
         let (reviews, review) = (reviews.clone(), review(verb, namespace));
         async move {
             let answer =

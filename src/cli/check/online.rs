@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
+use bellwether_core::input::event::Failure;
 use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::measure::watch::ArmKey;
 use bellwether_core::policy::Policy;
@@ -140,21 +141,21 @@ async fn verbs(config: &Config, cluster: &Kubernetes) -> Result<Vec<CheckFinding
     let mut findings = Vec::new();
     for scope in scopes {
         let place = scope.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
-        match cluster.missing_verbs(*scope).await {
-            Ok(missing) if missing.is_empty() => {
-                findings.push(CheckFinding::fine("rbac", format!("every verb is allowed in {place}")))
-            }
-            Ok(missing) => findings.extend(missing.into_iter().map(|verb| forbidden(verb, &place))),
-            Err(failure) => {
-                return Err(CheckFinding::problem(
-                    "kubernetes",
-                    failure.message,
-                    "see [kubernetes] in the configuration",
-                ));
-            }
+        let missing = cluster.missing_verbs(*scope).await.map_err(unanswered)?;
+        if missing.is_empty() {
+            findings.push(CheckFinding::fine("rbac", format!("every verb is allowed in {place}")));
         }
+        findings.extend(missing.into_iter().map(|verb| forbidden(verb, &place)));
+    }
+    if config.http.authenticate {
+        let missing = cluster.missing_review_verbs().await.map_err(unanswered)?;
+        findings.extend(missing.into_iter().map(|verb| forbidden(verb, "the whole cluster")));
     }
     Ok(findings)
+}
+
+fn unanswered(failure: Failure) -> CheckFinding {
+    CheckFinding::problem("kubernetes", failure.message, "see [kubernetes] in the configuration")
 }
 
 fn forbidden((verb, group, resource): ApiVerb, place: &str) -> CheckFinding {

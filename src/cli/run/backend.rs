@@ -111,7 +111,8 @@ impl Backend {
 /// here for its key, and so that its sender is told at once of one that can't be.
 async fn produce(mut posted: mpsc::Receiver<Delivery>, emitter: Emitter, decoding: Arc<DecodeOptions>) {
     while let Some(Delivery { record, reply }) = posted.recv().await {
-        let receipt = match decode(&record, &decoding, SystemClock.now()) {
+        let decoded = decode(&decoding.access.open(&record).0, &decoding, SystemClock.now());
+        let receipt = match decoded {
             Decoded::Event { scope, .. } => send(&emitter, record, &scope).await,
             Decoded::Ignored(reason) => Some(Receipt::Ignored(reason.to_string())),
             Decoded::Dead(error) => Some(Receipt::Dead(error.to_string())),

@@ -331,7 +331,12 @@ impl Daemon {
         for (name, _) in std::env::vars_os().filter(|(name, _)| configures(name)) {
             command.env_remove(name);
         }
-        command.env_remove("RUST_LOG").env("RUST_BACKTRACE", "1").env("KUBECONFIG", &self.kubeconfig);
+        // `USER` would be a part of the source of events.
+        command
+            .env_remove("USER")
+            .env_remove("RUST_LOG")
+            .env("RUST_BACKTRACE", "1")
+            .env("KUBECONFIG", &self.kubeconfig);
         command.current_dir(&self.dir);
         command
     }

@@ -18,6 +18,14 @@ fn the_shipped_roles_grant_exactly_the_required_verbs() {
     }
 }
 
+#[test]
+fn the_role_of_reviews_grants_exactly_their_verbs() {
+    const REVIEWS: &str = include_str!("../../../../deploy/kustomize/acting-over-http/cluster-role.yaml");
+    let used =
+        super::super::review::REQUIRED.map(|(verb, group, resource)| (verb.into(), group.into(), resource.into()));
+    assert_eq!(granted(REVIEWS), BTreeSet::from(used));
+}
+
 /// Returns the verbs of a role, which has one rule a line, as `- {apiGroups: […], resources: […], verbs: […]}`.
 fn granted(role: &str) -> BTreeSet<(String, String, String)> {
     let mut granted = BTreeSet::new();
