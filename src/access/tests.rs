@@ -1,3 +1,4 @@
+use bellwether_core::ids::Workload;
 use bellwether_registry::SigningKey;
 use secrecy::SecretString;
 use serde_json::json;
@@ -26,13 +27,16 @@ fn access(rules: &str) -> Access {
 }
 
 fn request(source: &str, time: &str) -> CloudEvent {
-    let workload = "prod/shop/Deployment/web";
+    let workload: Workload = "prod/shop/Deployment/web".parse().unwrap();
     let content = json!({ "workload": workload, "images": { "app": "r/web:2" } });
-    wrap(REQUESTED, source, "1", time.parse().unwrap(), workload, content)
+    wrap(REQUESTED, source, "1", time.parse().unwrap(), &workload.to_string(), content)
 }
 
 fn verb(verb: &str, scope: &str) -> CloudEvent {
-    let content = json!({ "scope": scope });
+    let content = match scope.parse::<Workload>() {
+        Ok(workload) if verb != "freeze" => json!({ "workload": workload }),
+        _ => json!({ "scope": scope }),
+    };
     wrap(&format!("{VERB}{verb}{VERB_VERSION}"), "/people/ann", "1", NOW.parse().unwrap(), scope, content)
 }
 

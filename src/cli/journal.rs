@@ -52,7 +52,7 @@ enum JournalCommand {
     Backup(BackupArgs),
     /// Begin an empty journal, which knows none of the rollouts.
     Init,
-    /// Show the cluster, the epoch, the workloads and the position of each partition. Changes nothing.
+    /// Show epoch, workloads and position of each partition; change nothing.
     Inspect,
     /// Show the positions that the events topic no longer has.
     Offsets(OffsetsArgs),

@@ -300,13 +300,18 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         cluster = "prod"                                 # flag --set cluster
         presets = ["otel-http"]                          # a.toml:2
 
+        [access.keys]
+
         [events]
         mapping = []                                     # default
 
         [http]
+        audiences = []                                   # default
+        authenticate = false                             # default
         events = false                                   # default
         heartbeat = "30s"                                # default
         listen = "127.0.0.1:8080"                        # default
+        posts-per-second = 10                            # default
         timeout = "10s"                                  # default
 
         [journal]

@@ -1,7 +1,7 @@
 //! Tests of the server over a real socket.
 
 use bellwether_core::engine::view::{DecisionView, StatusView};
-use bellwether_core::ids::{Scope, Weight};
+use bellwether_core::ids::{Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::time::Span;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -340,15 +340,16 @@ fn senders() -> Arc<Senders> {
 
 /// Returns the body of a request for a rollout, or of a verb, in structured mode.
 fn body_of(verb: &str, cluster: &str) -> String {
-    let (workload, now) = (format!("{cluster}/shop/Deployment/web"), SystemClock.now());
+    let subject = format!("{cluster}/shop/Deployment/web");
+    let (workload, now) = (subject.parse::<Workload>().unwrap(), SystemClock.now());
     let event = match verb {
         "request" => {
             let content = json!({ "workload": workload, "images": { "app": "r/web:2" } });
-            cdevents::wrap(cdevents::REQUESTED, "/cli", "1", now, &workload, content)
+            cdevents::wrap(cdevents::REQUESTED, "/cli", "1", now, &subject, content)
         }
         verb => {
             let ty = format!("{}{verb}{}", cdevents::VERB, cdevents::VERB_VERSION);
-            cdevents::wrap(&ty, "/cli", "1", now, &workload, json!({ "workload": workload }))
+            cdevents::wrap(&ty, "/cli", "1", now, &subject, json!({ "workload": workload }))
         }
     };
     event.to_structured().to_string()

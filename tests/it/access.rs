@@ -67,7 +67,7 @@ fn configure(folder: &Path, server: &str, listen: &str) -> Vec<String> {
         cluster = "test"
         journal = {{ kind = "embedded", path = {journal:?} }}
         kubernetes = {{ kubeconfig = {kubeconfig:?} }}
-        prometheus = {{ url = "http://user:{MARK}-password@{server}", bearer-token-file = {prometheus:?} }}
+        prometheus = {{ url = "http://{server}", bearer-token-file = {prometheus:?} }}
         slack = {{ webhook-file = {slack:?} }}
         http = {{ listen = {listen:?}, events = true, authenticate = true, stamp-key-file = {stamp:?} }}
         log = {{ filter = "trace" }}
