@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 
@@ -81,6 +82,16 @@ impl Tasks {
             Some(Ok((task, Err(message)))) => TaskEnd::Panicked { task, message },
             Some(Err(error)) => TaskEnd::Panicked { task: "supervisor", message: error.to_string() },
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the first vital task that fails, or that ends before the process was asked to stop. After `stop` each is to end.
+    pub async fn ended_unasked(&mut self, stop: &CancellationToken) -> TaskEnd {
+        loop {
+            match self.ended().await {
+                TaskEnd::Returned { .. } if stop.is_cancelled() => {}
+                end @ (TaskEnd::Returned { .. } | TaskEnd::Panicked { .. } | TaskEnd::Failed { .. }) => return end,
+            }
         }
     }
 
@@ -162,6 +173,22 @@ mod tests {
             tasks.vital("vital", future);
             assert_eq!(tasks.ended().await.to_string(), format!("the task {expected}"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_vital_task_that_ends_after_the_stop_does_not_end_the_process() {
+        let stop = CancellationToken::new();
+        let mut tasks = Tasks::default();
+        let asked = stop.clone();
+        tasks.vital("server", async move {
+            asked.cancelled().await;
+            Ok(())
+        });
+        stop.cancel();
+        let ended = tokio::time::timeout(STOP_PATIENCE, tasks.ended_unasked(&stop)).await;
+        assert!(ended.is_err(), "{ended:?}");
+        tasks.vital("failing", async { anyhow::bail!("the port is in use") });
+        assert_eq!(tasks.ended_unasked(&stop).await.to_string(), "the task failing has failed: the port is in use");
     }
 
     #[tokio::test(start_paused = true)]

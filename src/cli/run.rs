@@ -137,7 +137,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let result = tokio::select! {
         result = daemon::run(parts) => result,
         ended = backend.ended() => Err(ended),
-        ended = tasks.ended() => Err(ended.into()),
+        ended = tasks.ended_unasked(&stop) => Err(ended.into()),
     };
     // A shutdown makes no decisions: the next owner of each partition continues from the committed state.
     stop.cancel();

@@ -224,7 +224,9 @@ async fn freeze_and_approval(sandbox: &Sandbox) -> Result<()> {
         Ok(())
     })
     .await?;
-    ensure!(fixture.daemon.rollout(&id).await?.is_none(), "it began in spite of the freeze");
+    let queued = |rollout: &Value| rollout["phase"] == "queued";
+    let queued = fixture.until(&id, SOON, "shown as queued", queued).await?;
+    ensure!(queued["reason"].as_str().is_some_and(|reason| reason.contains("frozen")), "{queued:#}");
     let unfrozen = fixture.cli(&["emit", "unfreeze", "--scope", &scope, "--source", ANN]).await?;
     ensure!(unfrozen.code == Some(0), "{unfrozen:?}");
     let waits = |rollout: &Value| rollout["held"].as_str().is_some_and(|reason| reason.contains("release"));
