@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::dsse::{Envelope, STATEMENT};
+use crate::dsse::{STATEMENT, SignedEnvelope};
 use crate::signing_key::SigningKey;
 use crate::verifying_key::VerifyingKey;
 
@@ -57,13 +57,13 @@ pub fn attest(report: &[u8], key: &SigningKey) -> Result<String, String> {
     let statement = json!({
         "_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE, "predicate": predicate,
     });
-    let envelope = Envelope::signed(STATEMENT, statement.to_string().as_bytes(), key)?;
+    let envelope = SignedEnvelope::signed(STATEMENT, statement.to_string().as_bytes(), key)?;
     serde_json::to_string_pretty(&envelope).map(|text| text + "\n").map_err(|error| error.to_string())
 }
 
 /// Returns whether bytes have the form of an envelope, whether it is signed or not.
 pub fn is_envelope(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<Envelope>(bytes).is_ok()
+    serde_json::from_slice::<SignedEnvelope>(bytes).is_ok()
 }
 
 /// Returns the report in an envelope, as JSON. With `key` only if it has signed the envelope.
@@ -71,7 +71,7 @@ pub fn is_envelope(bytes: &[u8]) -> bool {
 /// # Errors
 /// The bytes are no envelope with a gate report, or the key has not signed it. The text has the reason.
 pub fn attested_report(envelope: &[u8], key: Option<&VerifyingKey>) -> Result<Vec<u8>, String> {
-    let envelope: Envelope =
+    let envelope: SignedEnvelope =
         serde_json::from_slice(envelope).map_err(|error| format!("it is no DSSE envelope: {error}"))?;
     let payload = key.map_or_else(|| envelope.payload(STATEMENT), |key| envelope.verified(STATEMENT, key))?;
     let statement: Statement =

@@ -15,10 +15,10 @@ pub(crate) const STATEMENT: &str = "application/vnd.in-toto+json";
 /// The number of signatures of an envelope that are looked at.
 const MOST_SIGNATURES: usize = 16;
 
-/// An envelope.
+/// A payload with its signatures, in the form of DSSE v1.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Envelope {
+pub struct SignedEnvelope {
     payload: String,
     payload_type: String,
     signatures: Vec<EnvelopeSignature>,
@@ -30,14 +30,14 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-impl Envelope {
+impl SignedEnvelope {
     /// Returns an envelope with a payload of the type `payload_type`, signed by `key`.
     ///
     /// # Errors
     /// The operating system gives no random numbers.
-    pub fn signed(payload_type: &str, payload: &[u8], key: &SigningKey) -> Result<Envelope, String> {
+    pub fn signed(payload_type: &str, payload: &[u8], key: &SigningKey) -> Result<SignedEnvelope, String> {
         let sig = STANDARD.encode(key.sign(&encoded(payload_type, payload))?);
-        Ok(Envelope {
+        Ok(SignedEnvelope {
             payload: STANDARD.encode(payload),
             payload_type: payload_type.to_owned(),
             signatures: vec![EnvelopeSignature { sig }],

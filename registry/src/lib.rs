@@ -143,7 +143,7 @@ pub mod delete;
 pub mod bom;
 
 pub use self::digest::Digest;
-pub use self::dsse::Envelope;
+pub use self::dsse::SignedEnvelope;
 pub use self::error::{RegistryError, Result};
 pub use self::invalid::InvalidValue;
 pub use self::manifest::Manifest;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::digest::{Digest, Hasher};
-use crate::dsse::{Envelope, STATEMENT};
+use crate::dsse::{STATEMENT, SignedEnvelope};
 use crate::error::{RegistryError, Result};
 use crate::manifest::Manifest;
 use crate::registry::Registry;
@@ -25,7 +25,7 @@ const PREDICATE: &str = "https://model_signing/signature/v1.0";
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bundle {
-    dsse_envelope: Envelope,
+    dsse_envelope: SignedEnvelope,
 }
 
 /// An in-toto statement: the payload.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_registry::{Envelope, SigningKey, VerifyingKey};
+use bellwether_registry::{SignedEnvelope, SigningKey, VerifyingKey};
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -134,14 +134,14 @@ impl IdentityKeys {
 }
 
 /// Returns the envelope in a record with its payload; `None` if the record has none.
-fn envelope_of(record: &EventRecord) -> Option<(Envelope, Vec<u8>)> {
+fn envelope_of(record: &EventRecord) -> Option<(SignedEnvelope, Vec<u8>)> {
     let is_envelope = |(name, value): &(String, Vec<u8>)| {
         name.eq_ignore_ascii_case("content-type") && value.trim_ascii().eq_ignore_ascii_case(ENVELOPE.as_bytes())
     };
     if !record.headers.iter().any(is_envelope) {
         return None;
     }
-    let envelope: Envelope = serde_json::from_slice(record.value.as_deref()?).ok()?;
+    let envelope: SignedEnvelope = serde_json::from_slice(record.value.as_deref()?).ok()?;
     let payload = envelope.payload(STRUCTURED).ok()?;
     Some((envelope, payload))
 }
@@ -151,6 +151,6 @@ fn envelope_of(record: &EventRecord) -> Option<(Envelope, Vec<u8>)> {
 /// # Errors
 /// The operating system gives no random numbers.
 pub fn signed(event: &CloudEvent, key: &SigningKey) -> Result<String, String> {
-    let envelope = Envelope::signed(STRUCTURED, event.to_structured().to_string().as_bytes(), key)?;
+    let envelope = SignedEnvelope::signed(STRUCTURED, event.to_structured().to_string().as_bytes(), key)?;
     serde_json::to_string(&envelope).map_err(|error| error.to_string())
 }
