@@ -54,7 +54,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// without a decision for this time has released its partition.
 const STILL: Duration = Duration::from_millis(1500);
 
-const POLICY: &str = r#"
+/// A policy of two steps of a minute each, by limits. The seeded schedules use it as well.
+pub(crate) const POLICY: &str = r#"
 cluster = "test"
 
 [metric.errors]

@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::broker::Broker;
 use self::ports::{AwaySink, FaultyBlocks, FaultyPort};
+use crate::daemon::POLICY;
 
 mod broker;
 mod ports;
@@ -53,34 +54,6 @@ const PARTITIONS: i32 = 2;
 const TROUBLE: Duration = Duration::from_secs(1200);
 /// The time within which each rollout ends, with all holds.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
-
-const POLICY: &str = r#"
-cluster = "test"
-
-[metric.errors]
-kind = "ratio"
-series = "requests_total"
-hits = { label = "code", matches = "5.." }
-
-[[policy]]
-name = "shop"
-match = { namespaces = ["shop"], workloads = ["*"], images = ["r/*"] }
-
-[[policy.check]]
-metric = "errors"
-judge = "threshold"
-max = "5%"
-every = "15s"
-window = "60s"
-
-[[policy.step]]
-weight = "10%"
-min-time = "60s"
-
-[[policy.step]]
-weight = "50%"
-min-time = "60s"
-"#;
 
 /// The faults of a schedule: a random generator, and the instant at which they cease.
 struct Schedule {

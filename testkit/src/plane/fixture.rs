@@ -244,6 +244,18 @@ impl<'a> Fixture<'a> {
         Ok(RolloutId(output.stdout.trim().to_owned()))
     }
 
+    /// Requests a rollout of an image over the daemon's HTTP server. Returns the rollout's id, which the command prints.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub async fn post_request(&self, image: &str) -> Result<RolloutId> {
+        let (workload, base) = (self.workload(), self.api());
+        let request = ["emit", "request", "--workload", &workload, "--image", image, "--url", &base];
+        let output = self.daemon.cli(&request).await?;
+        ensure!(output.code == Some(0), "{output:?}");
+        Ok(RolloutId(output.stdout.trim().to_owned()))
+    }
+
     /// Reports a deployment by another tool. Returns the id of the rollout that guards it.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bellwether_core::ids::RolloutId;
 use bellwether_testkit::plane::fixture::patient_policy;
 use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 
@@ -58,11 +57,7 @@ async fn full_disk(sandbox: &Sandbox) -> Result<()> {
     let mut fixture = Fixture::start_with(sandbox, options).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
-    let (workload, base) = (fixture.workload(), fixture.api());
-    let emit = ["emit", "request", "--workload", &workload, "--image", V2, "--url", &base];
-    let emitted = fixture.daemon.cli(&emit).await?;
-    ensure!(emitted.code == Some(0), "{emitted:?}");
-    let id = RolloutId(emitted.stdout.trim().to_owned());
+    let id = fixture.post_request(V2).await?;
     fixture.until(&id, SOON, "in a step", |rollout| rollout["phase"] == "stepping").await?;
 
     let error = disk.fill()?;

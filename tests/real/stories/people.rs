@@ -219,11 +219,7 @@ async fn journal_in_a_file(sandbox: &Sandbox) -> Result<()> {
     let mut fixture = Fixture::start_with(sandbox, options).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
-    let (workload, base) = (fixture.workload(), fixture.api());
-    let emit = ["emit", "request", "--workload", &workload, "--image", V2, "--url", &base];
-    let emitted = fixture.daemon.cli(&emit).await?;
-    ensure!(emitted.code == Some(0), "{emitted:?}");
-    let id = RolloutId(emitted.stdout.trim().to_owned());
+    let id = fixture.post_request(V2).await?;
     fixture.until(&id, SOON, "in a step", |rollout| rollout["phase"] == "stepping").await?;
     fixture.daemon.kill().await?;
     fixture.daemon.start().await?;
