@@ -67,6 +67,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let stop = stop_on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let listener = http::bind(&config.http).await?;
+    let listen = listener.local_addr().context("the address of the HTTP server")?;
     let (policies_now, policies) = watch::channel(config.policies.clone());
     let (wakes, inbox) = mpsc::channel(QUEUE_CAPACITY);
     let access = Access::new(&config.access, stamp_key(&config.http)?, config.kafka.events_retention);
@@ -132,7 +133,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let intake = backend.http_intake();
     let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake, senders };
     tasks.vital("http", serve(listener, config.http.clone(), shown, stop.clone()));
-    tracing::info!(cluster = config.cluster, policies = config.policies.len(), listen = %config.http.listen, "running");
+    tracing::info!(cluster = config.cluster, policies = config.policies.len(), %listen, "running");
 
     let result = tokio::select! {
         result = daemon::run(parts) => result,

@@ -1,12 +1,15 @@
 //! The program with secrets that are marked: none of them is in anything that it prints.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// The part that every secret of the test has.
 const MARK: &str = "MARKED5ECRET";
@@ -41,7 +44,7 @@ async fn refusing_server() -> String {
 }
 
 /// Writes the configuration with a secret in each place that takes one. Returns the secrets.
-fn configure(folder: &Path, server: &str, listen: &str) -> Vec<String> {
+fn configure(folder: &Path, server: &str) -> Vec<String> {
     let mut secrets = Vec::new();
     let mut secret = |name: &str, form: &dyn Fn(&str) -> String| {
         let secret = form(&format!("{MARK}{}", secrets.len()));
@@ -69,8 +72,8 @@ fn configure(folder: &Path, server: &str, listen: &str) -> Vec<String> {
         kubernetes = {{ kubeconfig = {kubeconfig:?} }}
         prometheus = {{ url = "http://{server}", bearer-token-file = {prometheus:?} }}
         slack = {{ webhook-file = {slack:?} }}
-        http = {{ listen = {listen:?}, events = true, authenticate = true, stamp-key-file = {stamp:?} }}
-        log = {{ filter = "trace" }}
+        http = {{ listen = "127.0.0.1:0", events = true, authenticate = true, stamp-key-file = {stamp:?} }}
+        log = {{ filter = "trace", format = "json" }}
         "#
     );
     std::fs::write(folder.join("bellwether.toml"), config).unwrap();
@@ -85,18 +88,68 @@ fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A running daemon whose log is read all the time: a pipe that is full would stop it.
+struct Daemon {
+    process: Child,
+    log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Starts the daemon and waits until it runs. Returns it with the URL of its HTTP server.
+    async fn start(folder: &Path) -> (Self, String) {
+        let mut process = bellwether(folder, &["run"]).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (into, (running, is_running)) = (Arc::clone(&log), oneshot::channel());
+        let reader = tokio::spawn(async move {
+            let mut running = Some(running);
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(listen) = listen_address(&line) {
+                    running.take().map(|running| running.send(format!("http://{listen}")));
+                }
+                let mut log = into.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let daemon = Self { process, log, reader };
+        let url = tokio::time::timeout(DEADLINE, is_running).await.expect("the daemon starts in time");
+        let url = url.unwrap_or_else(|_| panic!("the daemon has ended:\n{}", daemon.log.lock().unwrap()));
+        (daemon, url)
+    }
+
+    /// Stops the daemon and returns its log.
+    async fn stop(mut self) -> String {
+        Command::new("kill").arg(self.process.id().unwrap().to_string()).status().await.unwrap();
+        tokio::time::timeout(DEADLINE, self.reader).await.expect("the daemon stops in time").unwrap();
+        self.process.wait().await.unwrap();
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+/// Returns the address of the HTTP server, if `line` is the one that says that the daemon runs.
+fn listen_address(line: &str) -> Option<String> {
+    let record: serde_json::Value = serde_json::from_str(line).ok()?;
+    let fields = &record["fields"];
+    (fields["message"] == "running").then(|| fields["listen"].as_str().unwrap().to_owned())
+}
+
 #[tokio::test]
 async fn no_output_of_any_command_contains_a_secret() {
     let folder = tempfile::tempdir().unwrap();
-    let listen = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-    let secrets = configure(folder.path(), &refusing_server().await, &listen);
+    let secrets = configure(folder.path(), &refusing_server().await);
     let mut printed = String::new();
     for arguments in [&["check"][..], &["check", "--online"], &["config", "show", "--origin"]] {
-        let output =
-            tokio::time::timeout(DEADLINE, bellwether(folder.path(), arguments).output()).await.unwrap().unwrap();
-        printed += &format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        printed += &run_and_print(folder.path(), arguments).await.1;
     }
-    printed += &run_and_post(folder.path(), &listen).await;
+    let (daemon, url) = Daemon::start(folder.path()).await;
+    let token = folder.path().join("token").display().to_string();
+    let emit = ["emit", "abort", "--workload", "test/shop/Deployment/web", "--url", &url, "--token-file", &token];
+    let (status, refusal) = run_and_print(folder.path(), &emit).await;
+    assert!(!status.success(), "{refusal}");
+    printed += &refusal;
+    printed += &daemon.stop().await;
     // It did read the secrets, and it says everything that it does.
     assert!(
         printed.contains("TRACE") && printed.contains("the sender of a posted event could not be checked"),
@@ -106,25 +159,10 @@ async fn no_output_of_any_command_contains_a_secret() {
     assert!(leaks.is_empty(), "of {secrets:?}: {leaks:#?}");
 }
 
-/// Runs the daemon, posts an event with a token, and stops the daemon. Returns all that both have printed.
-async fn run_and_post(folder: &Path, listen: &str) -> String {
-    let mut daemon = bellwether(folder, &["run"]).spawn().unwrap();
-    let (mut lines, mut printed) = (BufReader::new(daemon.stderr.take().unwrap()).lines(), String::new());
-    while !printed.contains("running") {
-        let line = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap();
-        printed += &line.unwrap_or_else(|| panic!("the daemon has ended:\n{printed}"));
-        printed += "\n";
-    }
-    let (url, token) = (format!("http://{listen}"), folder.join("token").display().to_string());
-    let workload = "test/shop/Deployment/web";
-    let emit = ["emit", "abort", "--workload", workload, "--url", &url, "--token-file", &token];
-    let output = tokio::time::timeout(DEADLINE, bellwether(folder, &emit).output()).await.unwrap().unwrap();
-    assert!(!output.status.success());
-    printed += &String::from_utf8_lossy(&output.stderr);
-    let pid = daemon.id().unwrap().to_string();
-    Command::new("kill").arg(pid).status().await.unwrap();
-    while let Some(line) = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap() {
-        printed += &format!("{line}\n");
-    }
-    printed
+/// Runs a command until it ends. Returns its status and all that it has printed.
+async fn run_and_print(folder: &Path, arguments: &[&str]) -> (ExitStatus, String) {
+    let output = tokio::time::timeout(DEADLINE, bellwether(folder, arguments).output()).await;
+    let output = output.expect("the command ends in time").unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status, format!("{stdout}{stderr}"))
 }
