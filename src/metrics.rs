@@ -55,6 +55,8 @@ const SPLIT: &str = "bellwether_split_workloads";
 const SPLIT_OWNED: &str = "bellwether_split_workloads_owned";
 /// Counter: panics of tasks that were caught. Label `task`: the name of the task.
 const TASK_PANICS: &str = "bellwether_task_panics_total";
+/// Counter: lines of the log that were dropped, since the log was not read fast enough.
+const LOG_LINES_DROPPED: &str = "bellwether_log_lines_dropped_total";
 /// Gauge: 1 if the last reload of the configuration was accepted, 0 if it was refused.
 const CONFIG_RELOAD: &str = "bellwether_config_last_reload_successful";
 /// Gauge: always 1. Label `version`: the version of the program.
@@ -161,10 +163,12 @@ fn describe() {
     describe_gauge!(SPLIT, Unit::Count, "Workloads of the cluster whose canary has traffic");
     describe_gauge!(SPLIT_OWNED, Unit::Count, "Split workloads whose rollout runs in this process");
     describe_counter!(TASK_PANICS, Unit::Count, "Panics of tasks that were caught, by task; each is a defect");
+    describe_counter!(LOG_LINES_DROPPED, Unit::Count, "Lines of the log that were dropped");
     describe_gauge!(CONFIG_RELOAD, "1 if the last reload of the configuration was accepted, 0 if it was refused");
     describe_gauge!(BUILD_INFO, "Always 1; the label version has the version of the program");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_RELOAD).set(1.0);
+    log_lines_dropped(0);
     // A counter that begins with its first event has no increase for an alert to find.
     for outcome in ["done", "failed"] {
         counter!(JOURNAL_COMMITS, "outcome" => outcome).increment(0);
@@ -270,6 +274,11 @@ pub fn task_panic(task: &'static str) {
     counter!(TASK_PANICS, "task" => task).increment(1);
 }
 
+/// Sets the number of dropped lines of the log.
+pub fn log_lines_dropped(lines: u64) {
+    counter!(LOG_LINES_DROPPED).absolute(lines);
+}
+
 /// Sets whether the last reload of the configuration was accepted.
 pub fn config_reload(accepted: bool) {
     gauge!(CONFIG_RELOAD).set(if accepted { 1.0 } else { 0.0 });
@@ -303,6 +312,7 @@ mod tests {
         SPLIT,
         SPLIT_OWNED,
         TASK_PANICS,
+        LOG_LINES_DROPPED,
         CONFIG_RELOAD,
         BUILD_INFO,
     ];

@@ -1,11 +1,18 @@
 //! The log and the TLS provider, which are installed once per process. The log goes to standard error, because standard
 //! output is for the data that a command returns.
+//!
+//! A thread of its own writes the log, so that a pipe or a terminal that takes no more delays nothing else. Lines that find
+//! the queue of that thread full are dropped and counted.
 
 use std::io::IsTerminal;
 use std::sync::Once;
 
 use serde::Deserialize;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// The lines that wait at most to be written: some megabytes.
+const WAITING_LINES: usize = 10_000;
 
 /// The section `[log]` of the configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -46,17 +53,46 @@ impl Options {
     }
 }
 
-/// Starts the log. A second call in the same process has no effect.
-pub fn install(options: &Options) {
-    let filter = EnvFilter::try_new(&options.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    let installed = match options.format {
-        Format::Human => builder.try_init(),
-        Format::Json => builder.json().try_init(),
-    };
-    // The error means that a subscriber is installed already, as in tests; that one stays.
-    drop(installed);
+/// The log of this process. Dropping it writes the lines that still wait, for a second at most.
+pub struct Log {
+    _writer: WorkerGuard,
+    errors: ErrorCounter,
+}
+
+impl Log {
+    /// Starts the log. A second one in the same process gets no lines.
+    pub fn install(options: &Options) -> Log {
+        let filter = EnvFilter::try_new(&options.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+        let stderr = std::io::stderr();
+        let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).thread_name("log");
+        let (lines, writer) = queue.finish(stderr);
+        let errors = lines.error_counter();
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(colours);
+        let installed = match options.format {
+            Format::Human => builder.try_init(),
+            Format::Json => builder.json().try_init(),
+        };
+        // The error means that a subscriber is installed already, as in tests; that one stays.
+        drop(installed);
+        Log { _writer: writer, errors }
+    }
+
+    /// Returns a counter of the lines that were dropped.
+    pub fn dropped_lines(&self) -> DroppedLines {
+        DroppedLines(self.errors.clone())
+    }
+}
+
+/// The number of lines of the log that were dropped since the start of the process.
+#[derive(Debug, Clone)]
+pub struct DroppedLines(ErrorCounter);
+
+impl DroppedLines {
+    /// Returns the number so far.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
 }
 
 /// Installs ring as the TLS provider of this process, for reqwest, kube and rustls.

@@ -39,7 +39,7 @@ use crate::secret;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::supervise::Tasks;
-use crate::telemetry;
+use crate::telemetry::{self, DroppedLines, Log};
 
 mod backend;
 mod readiness;
@@ -61,7 +61,7 @@ pub struct RunArgs {}
 /// The configuration is wrong, a thing that it names can't be used, the Kafka consumer has ended, or the journal is broken.
 pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let config = load(common)?;
-    telemetry::install(&config.log);
+    let log = Log::install(&config.log);
     telemetry::install_tls();
     let metrics = crate::metrics::install().context("the metrics recorder")?;
     let stop = stop_on_signals()?;
@@ -125,8 +125,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     tasks.restarted("readiness", move || {
         readiness::follow(cluster.clone(), health.clone(), pulse.clone(), embedded.clone(), conditions_now.clone())
     });
-    let handle = metrics.clone();
-    tasks.restarted("upkeep", move || run_upkeep(handle.clone()));
+    let (handle, dropped) = (metrics.clone(), log.dropped_lines());
+    tasks.restarted("upkeep", move || run_upkeep(handle.clone(), dropped.clone()));
     tasks.restarted("clock", move || jumps::watch(Arc::clone(&clock), report_jump));
     let common = common.clone();
     tasks.restarted("reload", move || reload::follow(common.clone(), policies_now.clone()));
@@ -209,10 +209,11 @@ fn report_jump(jump: Jump) {
 }
 
 /// Moves the observations of histograms into their buckets at intervals, so that memory stays bounded without a scrape.
-async fn run_upkeep(metrics: PrometheusHandle) {
+async fn run_upkeep(recorder: PrometheusHandle, dropped: DroppedLines) {
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
-        metrics.run_upkeep();
+        recorder.run_upkeep();
+        crate::metrics::log_lines_dropped(dropped.count());
     }
 }
 

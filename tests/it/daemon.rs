@@ -492,7 +492,7 @@ async fn the_log_of_a_rollout_has_its_ids_and_each_failure_once() {
 }
 
 async fn log_a_rollout() {
-    telemetry::install(&telemetry::Options::default());
+    let _log = telemetry::Log::install(&telemetry::Options::default());
     let mut setting = Setting::new();
     for message in ["409 Conflict", "409 Conflict", "503 Service Unavailable"] {
         let failure = Failure { kind: FailureKind::Unavailable, message: message.to_owned() };

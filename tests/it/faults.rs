@@ -108,6 +108,7 @@ const DURABILITY: &[Fault] = &[
     fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
     fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),
+    fault(22, "standard error is not read", "nothing waits for it: lines that find the queue of the log full are dropped and counted", &["a_log_that_is_not_read_delays_nothing"]),
 ];
 
 fn table() -> String {

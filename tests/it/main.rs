@@ -17,6 +17,7 @@ mod manifests;
 mod named;
 mod pipeline;
 mod presets;
+mod process;
 mod recipes;
 mod schedules;
 mod script;
