@@ -87,8 +87,9 @@ impl MemoryWorld {
         self.lock().model.status(workload, now)
     }
 
-    /// Sends the status of each workload that has changed, until the receiver is closed.
-    pub async fn watch(self, wakes: mpsc::Sender<Wake>) {
+    /// Sends the status of each workload that has changed, until the receiver is closed. A report that they are complete has the
+    /// time of the observer's clock, which may differ from the world's.
+    pub async fn watch(self, wakes: mpsc::Sender<Wake>, observer: Arc<dyn Clock>) {
         loop {
             let now = self.clock.now();
             for (workload, status) in self.changed(now) {
@@ -100,7 +101,7 @@ impl MemoryWorld {
                     return;
                 }
             }
-            if wakes.send(Wake::Sighted(now)).await.is_err() {
+            if wakes.send(Wake::Sighted(observer.now())).await.is_err() {
                 return;
             }
             self.clock.sleep_until(WATCH_INTERVAL.after(self.clock.now())).await;

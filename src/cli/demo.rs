@@ -170,7 +170,7 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let daemon = tokio::spawn(daemon::run(parts));
     let intake = Arc::new(journal.intake(wakes.clone()).await);
     tokio::spawn(Arc::clone(&intake).serve(queue));
-    tokio::spawn(world.clone().watch(wakes));
+    tokio::spawn(world.clone().watch(wakes, Arc::clone(&clock)));
     for story in &STORIES {
         ask(&intake, story, clock.now()).await?;
     }

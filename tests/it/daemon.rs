@@ -248,7 +248,7 @@ impl Setting {
             stop: stop.clone(),
         };
         let task = runtime.spawn(daemon::run(parts));
-        runtime.spawn(self.world.clone().watch(wakes.clone()));
+        runtime.spawn(self.world.clone().watch(wakes.clone(), Arc::clone(&self.clock) as _));
         RunningDaemon { runtime, wakes, decisions, view, stop, task }
     }
 

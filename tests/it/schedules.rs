@@ -52,6 +52,8 @@ const SCHEDULES: u64 = 200;
 const PARTITIONS: i32 = 2;
 /// The time in which faults occur.
 const TROUBLE: Duration = Duration::from_secs(1200);
+/// The time within which all requests are read, with all delays.
+const ALL_READ: Duration = Duration::from_secs(800);
 /// The time within which each rollout ends, with all holds.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
@@ -139,7 +141,7 @@ impl Setting {
         let port = || Arc::new(FaultyPort::new(self.world.clone(), Arc::clone(&self.schedule), self.broker.clone()));
         let sink: Arc<dyn NotificationSink> = if self.sink_is_away { Arc::new(AwaySink) } else { port() };
         let executor = Executor::new(port(), port(), port(), vec![sink]);
-        let engine = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
+        let engine = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(7 * 86_400));
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
         let parts = Parts {
             shared: Shared {
@@ -160,7 +162,7 @@ impl Setting {
             stop: stop.clone(),
         };
         let task = tokio::spawn(daemon::run(parts));
-        tokio::spawn(self.world.clone().watch(wakes.clone()));
+        tokio::spawn(self.world.clone().watch(wakes.clone(), Arc::clone(&self.clock) as _));
         Running { wakes, stop, task }
     }
 
@@ -206,10 +208,12 @@ impl Setting {
         running.wakes.send(Wake::Assigned(partition)).await.unwrap();
     }
 
-    /// Moves the daemon's clock, forward or a little back, and later to where it was. The world reports the sight by its own
-    /// clock, so a daemon whose clock was far behind would take the way back for time in which it saw the cluster.
+    /// Moves the daemon's clock, forward or back, and later to where it was. It goes far back only when the requests are read: a
+    /// daemon whose clock is far behind takes them for events of the future, and answers so.
     async fn jump(&self) {
-        let by = [-5_000, 5_000, 30_000, 3_600_000][self.schedule.below(4)];
+        let is_late = self.schedule.until - Instant::now() < TROUBLE - ALL_READ;
+        let far = if is_late { [-7_200_000, -86_400_000] } else { [-5_000, -1_000] };
+        let by = [far[0], far[1], 5_000, 30_000, 3_600_000, 86_400_000][self.schedule.below(6)];
         self.clock.ahead.store(by, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(self.schedule.below(60) as u64)).await;
         self.clock.ahead.store(0, Ordering::SeqCst);

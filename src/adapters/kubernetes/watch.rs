@@ -167,7 +167,7 @@ impl StatusSender<'_> {
         match report {
             Report::Failed(error) => {
                 tracing::warn!(watch, error, "watch failed; retrying");
-                self.cache.note_watch_failure(watch, error, self.clock.now());
+                self.cache.note_watch_failure(watch, error);
             }
             Report::Update(update) => {
                 let is_complete = update.is_complete();
@@ -227,7 +227,8 @@ impl StatusSender<'_> {
         let Some(until) = self.cache.complete_until().filter(|_| self.is_listed && self.marked.is_empty()) else {
             return true;
         };
-        if self.sighted.is_some_and(|reported| until <= reported) {
+        // The clock may have been turned back since the last report.
+        if self.sighted == Some(until) {
             return true;
         }
         self.sighted = Some(until);
@@ -400,4 +401,36 @@ fn change<K: Resource, T>(event: watcher::Event<K>, read: impl Fn(&K) -> Option<
         },
         watcher::Event::Delete(object) => Change::Gone(key(&object)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clock_that_is_turned_back_ends_no_report() {
+        let (cache, cancel) = (ClusterCache::default(), CancellationToken::new());
+        let (wakes, mut inbox) = mpsc::channel(8);
+        let mut sender = StatusSender {
+            cluster: "test",
+            cache: &cache,
+            clock: &crate::clock::SystemClock,
+            wanted: Box::new(|_| true),
+            wakes: &wakes,
+            sent: BTreeMap::new(),
+            marked: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            sighted: None,
+            is_waiting: false,
+            is_listed: true,
+        };
+        for time in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:05Z", "2026-01-30T12:00:10Z"] {
+            let now: Timestamp = time.parse().unwrap();
+            cache.note_list("Pods", now);
+            assert!(sender.report_sight(&cancel).await);
+            assert!(sender.report_sight(&cancel).await, "the second of the same contact, which is not sent");
+            assert!(matches!(inbox.try_recv(), Ok(Wake::Sighted(at)) if at == now), "{time}");
+            assert!(inbox.try_recv().is_err());
+        }
+    }
 }

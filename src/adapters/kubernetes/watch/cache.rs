@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::time::Timestamp;
 use tokio::sync::Notify;
 
 use super::super::objects::Objects;
@@ -13,7 +13,7 @@ use crate::clock::Stopwatch;
 
 /// The time after a failure of a watch for which it is not known to be complete: the longest wait until it is tried again,
 /// and some time for the attempt.
-const RECOVERY: Span = Span::from_secs(35);
+const RECOVERY: Duration = Duration::from_secs(35);
 /// The time without an answer of the API server from which on it counts as unavailable.
 const MAX_SILENCE: Duration = Duration::from_secs(8);
 
@@ -35,8 +35,8 @@ struct WatchState {
     /// The time since that contact, which no jump of the clock changes.
     silence: Option<Stopwatch>,
     error: Option<String>,
-    /// The last failure of a watch.
-    failed: Option<Timestamp>,
+    /// The time since the last failure of a watch.
+    failed: Option<Stopwatch>,
     /// By watch: its last failure, and the time since then.
     failures: BTreeMap<String, (String, Stopwatch)>,
 }
@@ -115,7 +115,7 @@ impl ClusterCache {
             failures: state
                 .failures
                 .values()
-                .filter(|(_, since)| since.elapsed() <= RECOVERY.to_std())
+                .filter(|(_, since)| since.elapsed() <= RECOVERY)
                 .map(|(error, _)| error.clone())
                 .collect(),
         }
@@ -148,14 +148,15 @@ impl ClusterCache {
         let state = lock(&self.state);
         let contact = state.contact.filter(|_| state.error.is_none())?;
         let is_listed = !state.lists.is_empty() && state.lists.values().all(Option::is_none);
-        let has_recovered = state.failed.is_none_or(|failed| Span::between(failed, contact) > RECOVERY);
+        let silence = state.silence.map(|silence| silence.elapsed()).unwrap_or_default();
+        let has_recovered = state.failed.is_none_or(|failed| failed.elapsed().saturating_sub(silence) > RECOVERY);
         (is_listed && has_recovered).then_some(contact)
     }
 
-    pub(super) fn note_watch_failure(&self, watch: &str, error: String, now: Timestamp) {
+    pub(super) fn note_watch_failure(&self, watch: &str, error: String) {
         self.note_failure(watch, error.clone());
         let mut state = lock(&self.state);
-        state.failed = Some(now);
+        state.failed = Some(Stopwatch::start());
         state.failures.insert(watch.to_owned(), (error, Stopwatch::start()));
     }
 
@@ -186,15 +187,30 @@ mod tests {
         cache.note_list("Pods", now);
         assert_eq!(problem(), "");
         let refused = "watching Pods: pods is forbidden: User \"bellwether\" cannot watch resource \"pods\"";
-        cache.note_watch_failure("Pods", refused.to_owned(), now);
+        cache.note_watch_failure("Pods", refused.to_owned());
         // The watcher lists again, which is allowed.
         cache.note_list("Pods", now);
         assert!(problem().contains("cannot watch resource \"pods\""), "{}", problem());
-        tokio::time::advance(RECOVERY.to_std() + Duration::from_secs(1)).await;
+        tokio::time::advance(RECOVERY + Duration::from_secs(1)).await;
         cache.note_contact(now);
         assert_eq!(problem(), "");
         tokio::time::advance(Duration::from_secs(9)).await;
         cache.note_failure("", "connection refused".to_owned());
         assert_eq!(problem(), "the API server has not answered for 9 s: connection refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_failed_is_complete_again_by_the_time_that_has_passed_and_not_by_the_clock() {
+        let cache = ClusterCache::default();
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let earlier: Timestamp = "2026-01-30T12:00:00Z".parse().unwrap();
+        let later: Timestamp = "2026-02-01T12:00:00Z".parse().unwrap();
+        cache.note_list("Pods", now);
+        cache.note_watch_failure("Pods", "gone".to_owned());
+        cache.note_list("Pods", later);
+        assert_eq!(cache.complete_until(), None, "the clock is a day ahead");
+        tokio::time::advance(RECOVERY + Duration::from_secs(1)).await;
+        cache.note_contact(earlier);
+        assert_eq!(cache.complete_until(), Some(earlier), "the clock is a day behind");
     }
 }
