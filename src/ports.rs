@@ -413,6 +413,9 @@ pub trait Journal: Send {
     /// # Errors
     /// A [`JournalError`], which says how the daemon has to react.
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError>;
+    /// Does the work of a journal that commits nothing at the moment, without blocking. Called at least once a minute between
+    /// commits.
+    fn rest(&mut self) {}
 }
 
 /// The journals of all partitions.

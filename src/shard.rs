@@ -228,6 +228,7 @@ impl Shard {
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
         if batch.is_empty() {
+            self.journal.rest();
             return Ok(());
         }
         let watch = Stopwatch::start();
