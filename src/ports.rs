@@ -65,6 +65,14 @@ pub struct EventRecord {
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
+impl EventRecord {
+    /// Returns the bytes of its key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
 /// A record on its way to the daemon, with its sender if that waits for the receipt.
 #[derive(Debug)]
 pub struct Delivery {
