@@ -179,8 +179,8 @@ pub trait Metrics: Send + Sync {
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesPoint {
-    /// The element's labels, by name.
-    pub labels: BTreeMap<String, String>,
+    /// The element's labels, by name. The elements of one series at several instants share them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The element's value; NaN if it is a native histogram.
     pub value: f64,
     /// The element's native histogram; `None` if it is a plain number.
@@ -189,13 +189,13 @@ pub struct SeriesPoint {
 
 impl SeriesPoint {
     /// Creates an element that is a plain number.
-    pub fn number(labels: BTreeMap<String, String>, value: f64) -> SeriesPoint {
-        SeriesPoint { labels, value, native: None }
+    pub fn number(labels: impl Into<Arc<BTreeMap<String, String>>>, value: f64) -> SeriesPoint {
+        SeriesPoint { labels: labels.into(), value, native: None }
     }
 
     /// Creates an element that is a native histogram.
-    pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> SeriesPoint {
-        SeriesPoint { labels, value: f64::NAN, native: Some(native) }
+    pub fn native(labels: impl Into<Arc<BTreeMap<String, String>>>, native: Arc<Native>) -> SeriesPoint {
+        SeriesPoint { labels: labels.into(), value: f64::NAN, native: Some(native) }
     }
 }
 
