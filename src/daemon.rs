@@ -43,6 +43,11 @@ const PAUSE_AT_BYTES: usize = 8 << 20;
 /// is read from the adapters.
 const BACKLOG: usize = 4096;
 
+/// The longest time of a turn of the event loop, which looks for room and for the end of shards.
+const BEAT: Span = Span::from_secs(1);
+/// The same while the source of a shard's records is paused.
+const PACED_BEAT: Span = Span::from_millis(100);
+
 /// The time for the earlier shard of a partition to end before the next one is opened, and fences it.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -161,8 +166,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let result = loop {
         // A missing listener is no reason to stop.
         let _ = heartbeat.send(Stopwatch::start());
-        let beat = Span::from_secs(1).after(clock.now());
         daemon.flush();
+        let beat = daemon.beat().after(clock.now());
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             wake = wakes.recv(), if daemon.has_room() => match wake {
@@ -278,6 +283,11 @@ impl Daemon {
         if missed {
             self.statuses.resend(Vec::new());
         }
+    }
+
+    /// Returns the longest time of a turn of the event loop: short while a source waits to be resumed.
+    fn beat(&self) -> Span {
+        if self.shards.values().any(|shard| shard.is_paused) { PACED_BEAT } else { BEAT }
     }
 
     /// Whether further inputs may be read.
