@@ -10,15 +10,15 @@
 //! is that of its decision.
 //!
 //! `tests/run bench` runs it. `BELLWETHER_SAMPLES` is the number of rollouts that are timed.
-#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "it measures and prints")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures and prints")]
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bellwether_testkit::plane::fixture::STABLE;
-use bellwether_testkit::plane::{Daemon, Fixture, FixtureOptions, Plane, PlanePaths, Sandbox, namespace, wait};
+use bellwether_testkit::plane::parts::SCRAPE_INTERVAL;
+use bellwether_testkit::plane::{Daemon, Fixture, FixtureOptions, PlanePaths, Sandbox, bench, wait};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -62,31 +62,10 @@ min-time = "1h"
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
-    let samples = std::env::var("BELLWETHER_SAMPLES").ok().map_or(Ok(SAMPLES), |text| text.parse())?;
     let paths =
         PlanePaths { program: env!("CARGO_BIN_EXE_bellwether").into(), scratch: env!("CARGO_TARGET_TMPDIR").into() };
-    namespace::enter(&paths.data())?;
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let logs = paths.fresh_logs()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let plane = Arc::new(Plane::start(&paths, &logs).await?);
-        let sandbox = Sandbox::create(plane, "reaction").await?;
-        let result = measure(&sandbox, samples).await;
-        if result.is_err() {
-            eprintln!("{}", sandbox.describe().await);
-        }
-        result
+    bench::run(&paths, "reaction", SCRAPE_INTERVAL, async |sandbox| {
+        measure(sandbox, bench::number("BELLWETHER_SAMPLES", SAMPLES)?).await
     })
 }
 
@@ -127,9 +106,9 @@ async fn measure(sandbox: &Sandbox, samples: usize) -> Result<()> {
         to_zero.push(milliseconds(at, first_write(&audit, "httproutes", name, at)?));
     }
     ensure!(to_zero.len() == samples, "{} decisions to roll back", to_zero.len());
-    println!("\n{:<26} {:>6} {:>9} {:>9} {:>9} {:>9}", "", "n", "p50", "p90", "p99", "max");
-    show("event → canary exists", to_canary);
-    show("verdict → weight 0", to_zero);
+    bench::show_head();
+    bench::show("event → canary exists", "ms", to_canary);
+    bench::show("verdict → weight 0", "ms", to_zero);
     take_over(sandbox, fixture).await
 }
 
@@ -151,8 +130,8 @@ async fn take_over(sandbox: &Sandbox, fixture: Fixture<'_>) -> Result<()> {
     for n in 0..KILLS {
         other.push(time_to_judgement(sandbox, &mut daemons, &format!("other{n}"), false).await?);
     }
-    show("killed → judged by itself", alone);
-    show("killed → by the other one", other);
+    bench::show("killed → judged by itself", "ms", alone);
+    bench::show("killed → by the other one", "ms", other);
     Ok(())
 }
 
@@ -206,11 +185,4 @@ fn first_write(audit: &[Value], resource: &str, name: &str, since: Timestamp) ->
 
 fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
     (to.as_microsecond() - from.as_microsecond()) as f64 / 1000.0
-}
-
-fn show(label: &str, mut values: Vec<f64>) {
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).clamp(1, values.len()) - 1];
-    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
-    println!("{label:<26} {:>6} {p50:>6.1} ms {p90:>6.1} ms {p99:>6.1} ms {max:>6.1} ms", values.len());
 }

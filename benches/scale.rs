@@ -6,7 +6,7 @@
 //! second; queries are the daemon's own count, API requests those of the API server's audit log, and cores those of `/proc`.
 //!
 //! `tests/run bench` runs it. `BELLWETHER_WORKLOADS` is the number of workloads.
-#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "it measures and prints")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures and prints")]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bellwether_testkit::plane::fixture::STABLE;
 use bellwether_testkit::plane::pods::PORT;
-use bellwether_testkit::plane::{Fixture, FixtureOptions, Plane, PlanePaths, Sandbox, http, namespace};
+use bellwether_testkit::plane::{Fixture, FixtureOptions, PlanePaths, Sandbox, bench, http};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::api::ListParams;
@@ -24,6 +24,8 @@ use serde_json::Value;
 
 const V2: &str = "registry.test/shop/web:v2";
 const WORKLOADS: usize = 500;
+/// The number of partitions of the events topic, which is the default of `kafka.partitions`.
+const PARTITIONS: i32 = 12;
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 /// Values of `prometheus.interval`, `lag` and `scrape-interval`.
 const READING: [&str; 3] = ["30s", "15s", "15s"];
@@ -57,31 +59,10 @@ min-time = "1h"
 "#;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<()> {
-    let workloads = std::env::var("BELLWETHER_WORKLOADS").ok().map_or(Ok(WORKLOADS), |text| text.parse())?;
     let paths =
         PlanePaths { program: env!("CARGO_BIN_EXE_bellwether").into(), scratch: env!("CARGO_TARGET_TMPDIR").into() };
-    namespace::enter(&paths.data())?;
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let logs = paths.fresh_logs()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let plane = Arc::new(Plane::start_scraping(&paths, &logs, SCRAPE_INTERVAL).await?);
-        let sandbox = Arc::new(Sandbox::create(plane, "scale").await?);
-        let result = measure(&sandbox, workloads).await;
-        if result.is_err() {
-            eprintln!("{}", sandbox.describe().await);
-        }
-        result
+    bench::run(&paths, "scale", SCRAPE_INTERVAL, async |sandbox| {
+        measure(sandbox, bench::number("BELLWETHER_WORKLOADS", WORKLOADS)?).await
     })
 }
 
@@ -92,7 +73,8 @@ async fn measure(sandbox: &Arc<Sandbox>, workloads: usize) -> Result<()> {
     println!("{workloads} workloads are created");
     let requests = tokio::spawn(ask_all_pods(Arc::clone(sandbox)));
     let policy = POLICY.to_owned();
-    let options = FixtureOptions { policy, routed: false, reading: READING, ..FixtureOptions::default() };
+    let options =
+        FixtureOptions { policy, routed: false, partitions: PARTITIONS, reading: READING, ..FixtureOptions::default() };
     let fixture = Fixture::start_with(sandbox, options).await?;
     // The past from which the calibrations learn.
     tokio::time::sleep(SETTLED).await;
@@ -101,9 +83,9 @@ async fn measure(sandbox: &Arc<Sandbox>, workloads: usize) -> Result<()> {
     let sent = Instant::now();
     stream::iter(&names).map(|name| sandbox.request_rollout(name, V2)).buffered(8).try_collect::<Vec<_>>().await?;
     let times = times_until_judged(&fixture, workloads, sent).await?;
-    println!("\n{:<26} {:>6} {:>9} {:>9} {:>9} {:>9}", "", "n", "p50", "p90", "p99", "max");
-    show("events → step begun", times.begun);
-    show("events → counted block", times.counted);
+    bench::show_head();
+    bench::show("events → step begun", "s", times.begun);
+    bench::show("events → counted block", "s", times.counted);
     tokio::time::sleep(SETTLED).await;
     show_load("in analysis", &load(&fixture, sandbox).await?);
     requests.abort();
@@ -176,7 +158,7 @@ struct Load {
 async fn load(fixture: &Fixture<'_>, sandbox: &Sandbox) -> Result<Load> {
     let pid = fixture.daemon.pid()?;
     let (began, from) = (Instant::now(), Timestamp::now());
-    let (cpu, queries) = (cpu_seconds(pid)?, count(fixture, "bellwether_promql_duration_seconds_count").await?);
+    let (cpu, queries) = (bench::cpu_seconds(pid)?, count(fixture, "bellwether_promql_duration_seconds_count").await?);
     tokio::time::sleep(MEASURED).await;
     let seconds = began.elapsed().as_secs_f64();
     let user = fixture.user.as_str();
@@ -185,8 +167,8 @@ async fn load(fixture: &Fixture<'_>, sandbox: &Sandbox) -> Result<Load> {
         event["user"]["username"] == user && event["stage"] == "ResponseComplete" && at.is_some_and(|at| at >= from)
     });
     Ok(Load {
-        cores: (cpu_seconds(pid)? - cpu) / seconds,
-        memory_mib: resident_mib(pid)?,
+        cores: (bench::cpu_seconds(pid)? - cpu) / seconds,
+        memory_mib: bench::memory_mib(pid, "VmRSS")?,
         queries: (count(fixture, "bellwether_promql_duration_seconds_count").await? - queries) / seconds,
         requests: requests.count() as f64 / seconds,
     })
@@ -199,32 +181,8 @@ async fn count(fixture: &Fixture<'_>, name: &str) -> Result<f64> {
     value.map_or(Ok(0.0), |value| value.trim().parse().context("the value of a metric"))
 }
 
-/// Returns the CPU time of a process so far. A tick is a hundredth of a second on Linux.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may have spaces. The 14th and 15th fields are the times in user and system mode.
-    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-    let field =
-        |n: usize| fields.split_whitespace().nth(n).context("/proc/PID/stat")?.parse::<f64>().context("a number");
-    Ok((field(11)? + field(12)?) / 100.0)
-}
-
-fn resident_mib(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
-}
-
 fn show_load(label: &str, Load { cores, memory_mib, queries, requests }: &Load) {
     println!(
         "{label:<12} {cores:.3} cores, {memory_mib:.0} MiB, {queries:.2} queries a second, {requests:.2} API requests a second"
     );
-}
-
-fn show(label: &str, mut values: Vec<f64>) {
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).clamp(1, values.len()) - 1];
-    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
-    println!("{label:<26} {:>6} {p50:>7.1} s {p90:>7.1} s {p99:>7.1} s {max:>7.1} s", values.len());
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellwether_core::input::event::Event;
@@ -35,9 +36,17 @@ const INBOX: usize = 1024;
 /// The inputs that wait beside the full inbox of a shard before its records are paused. They are resumed below a quarter of it.
 const PAUSE_AT: usize = 512;
 
+/// The bytes of records that wait for a shard before its records are paused. They are resumed below a quarter of it.
+const PAUSE_AT_BYTES: usize = 8 << 20;
+
 /// The inputs that may wait beside the full inbox of a shard whose source of records can't be paused. While more wait, no input
 /// is read from the adapters.
 const BACKLOG: usize = 4096;
+
+/// The longest time of a turn of the event loop, which looks for room and for the end of shards.
+const BEAT: Span = Span::from_secs(1);
+/// The same while the source of a shard's records is paused.
+const PACED_BEAT: Span = Span::from_millis(100);
 
 /// The time for the earlier shard of a partition to end before the next one is opened, and fences it.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -81,6 +90,8 @@ struct OpenShard {
     inbox: mpsc::Sender<ShardInput>,
     /// The inputs that found the inbox full, in their order.
     backlog: VecDeque<ShardInput>,
+    /// The bytes of the records that wait in the inbox and the backlog.
+    waiting: Arc<AtomicUsize>,
     /// Whether a status was dropped because the inbox was full.
     missed_status: bool,
     /// Whether the source of the partition's records was asked to pause.
@@ -92,6 +103,7 @@ impl OpenShard {
     /// Hands an input to the shard without waiting for it. A full inbox means that the shard's journal hangs: records and
     /// policies then wait in their order; statuses and blocks are dropped, because later ones replace them.
     fn hand(&mut self, input: ShardInput) {
+        self.waiting.fetch_add(input.record_bytes(), Ordering::Relaxed);
         let input = if self.backlog.is_empty() {
             match self.inbox.try_send(input) {
                 Err(TrySendError::Full(input)) => input,
@@ -126,10 +138,13 @@ impl OpenShard {
 
     /// Returns whether the source of the partition's records has to pause or to go on; `None` if it stays as it is.
     fn changed_pace(&mut self) -> Option<bool> {
-        let is_paused = match self.backlog.len() {
-            waiting if waiting >= PAUSE_AT => true,
-            waiting if waiting < PAUSE_AT / 4 => false,
-            _ => self.is_paused,
+        let (inputs, bytes) = (self.backlog.len(), self.waiting.load(Ordering::Relaxed));
+        let is_paused = if inputs >= PAUSE_AT || bytes >= PAUSE_AT_BYTES {
+            true
+        } else if inputs < PAUSE_AT / 4 && bytes < PAUSE_AT_BYTES / 4 {
+            false
+        } else {
+            self.is_paused
         };
         (std::mem::replace(&mut self.is_paused, is_paused) != is_paused).then_some(is_paused)
     }
@@ -151,8 +166,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let result = loop {
         // A missing listener is no reason to stop.
         let _ = heartbeat.send(Stopwatch::start());
-        let beat = Span::from_secs(1).after(clock.now());
         daemon.flush();
+        let beat = daemon.beat().after(clock.now());
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
             wake = wakes.recv(), if daemon.has_room() => match wake {
@@ -212,11 +227,13 @@ impl Daemon {
         let earlier = self.release(partition);
         self.shared.health.restoring(partition);
         let (inbox, receiver) = mpsc::channel(INBOX);
+        let waiting: Arc<AtomicUsize> = Arc::default();
+        let taken = Arc::clone(&waiting);
         let (shared, statuses, health) = (self.shared.clone(), self.statuses.clone(), self.shared.health.clone());
         let task = tokio::spawn(async move {
             earlier.await;
             forget(&shared, partition);
-            match Shard::open(partition, shared, receiver).await {
+            match Shard::open(partition, shared, receiver, taken).await {
                 Ok(shard) => {
                     health.restored(partition);
                     statuses.resend(shard.workloads());
@@ -225,7 +242,8 @@ impl Daemon {
                 Err(end) => (partition, end),
             }
         });
-        let shard = OpenShard { inbox, backlog: VecDeque::new(), missed_status: false, is_paused: false, task };
+        let backlog = VecDeque::new();
+        let shard = OpenShard { inbox, backlog, waiting, missed_status: false, is_paused: false, task };
         self.shards.insert(partition, shard);
     }
 
@@ -265,6 +283,11 @@ impl Daemon {
         if missed {
             self.statuses.resend(Vec::new());
         }
+    }
+
+    /// Returns the longest time of a turn of the event loop: short while a source waits to be resumed.
+    fn beat(&self) -> Span {
+        if self.shards.values().any(|shard| shard.is_paused) { PACED_BEAT } else { BEAT }
     }
 
     /// Whether further inputs may be read.

@@ -65,6 +65,14 @@ pub struct EventRecord {
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
+impl EventRecord {
+    /// Returns the bytes of its key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
 /// A record on its way to the daemon, with its sender if that waits for the receipt.
 #[derive(Debug)]
 pub struct Delivery {
@@ -171,8 +179,8 @@ pub trait Metrics: Send + Sync {
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesPoint {
-    /// The element's labels, by name.
-    pub labels: BTreeMap<String, String>,
+    /// The element's labels, by name. The elements of one series at several instants share them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The element's value; NaN if it is a native histogram.
     pub value: f64,
     /// The element's native histogram; `None` if it is a plain number.
@@ -181,13 +189,13 @@ pub struct SeriesPoint {
 
 impl SeriesPoint {
     /// Creates an element that is a plain number.
-    pub fn number(labels: BTreeMap<String, String>, value: f64) -> SeriesPoint {
-        SeriesPoint { labels, value, native: None }
+    pub fn number(labels: impl Into<Arc<BTreeMap<String, String>>>, value: f64) -> SeriesPoint {
+        SeriesPoint { labels: labels.into(), value, native: None }
     }
 
     /// Creates an element that is a native histogram.
-    pub fn native(labels: BTreeMap<String, String>, native: Arc<Native>) -> SeriesPoint {
-        SeriesPoint { labels, value: f64::NAN, native: Some(native) }
+    pub fn native(labels: impl Into<Arc<BTreeMap<String, String>>>, native: Arc<Native>) -> SeriesPoint {
+        SeriesPoint { labels: labels.into(), value: f64::NAN, native: Some(native) }
     }
 }
 
@@ -413,6 +421,9 @@ pub trait Journal: Send {
     /// # Errors
     /// A [`JournalError`], which says how the daemon has to react.
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError>;
+    /// Does the work of a journal that commits nothing at the moment, without blocking. Called at least once a minute between
+    /// commits.
+    fn rest(&mut self) {}
 }
 
 /// The journals of all partitions.

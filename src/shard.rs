@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition};
@@ -36,6 +37,9 @@ use crate::show::StatusBoard;
 
 /// The most inputs that are taken into one commit.
 const MAX_BATCH: usize = 256;
+/// The bytes of records from which on no further input is taken into a commit. Records that become dead letters are written
+/// again in full.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 /// The time between two clean-ups of the remembered events that are past the topic's retention.
 const FORGET_EVERY: Span = Span::from_secs(60);
 
@@ -59,6 +63,13 @@ pub enum ShardInput {
     Sighted(Timestamp),
     /// A request for the measurements that the shard's rollouts need.
     Watches(oneshot::Sender<Vec<Watch>>),
+}
+
+impl ShardInput {
+    /// Returns the bytes of its record; 0 for another input.
+    pub fn record_bytes(&self) -> usize {
+        if let ShardInput::Record(Delivery { record, .. }) = self { record.bytes() } else { 0 }
+    }
 }
 
 /// The parts that every shard of a daemon shares.
@@ -100,6 +111,8 @@ pub struct Shard {
     partition: Partition,
     shared: Shared,
     inbox: mpsc::Receiver<ShardInput>,
+    /// The bytes of the records that were handed to the shard and are not taken from its inbox.
+    waiting: Arc<AtomicUsize>,
     reports: mpsc::UnboundedSender<ShardInput>,
     reported: mpsc::UnboundedReceiver<ShardInput>,
     lanes: Lanes,
@@ -119,7 +132,8 @@ struct Consequences {
 }
 
 impl Shard {
-    /// Opens the partition: fences its previous owner, restores its state, and takes up its unfinished effects.
+    /// Opens the partition: fences its previous owner, restores its state, and takes up its unfinished effects. `waiting` are
+    /// the bytes of the records in `inbox`; the shard subtracts those that it takes.
     ///
     /// # Errors
     /// Another process owns the partition, or its journal doesn't answer or can't be read.
@@ -127,6 +141,7 @@ impl Shard {
         partition: Partition,
         shared: Shared,
         inbox: mpsc::Receiver<ShardInput>,
+        waiting: Arc<AtomicUsize>,
     ) -> Result<Shard, ShardEnd> {
         let (ledger, journal, epoch) = open(partition, &shared).await.map_err(end_of)?;
         // Unbounded, so that no attempt waits for the shard. The number of effects under way bounds it.
@@ -134,8 +149,20 @@ impl Shard {
         let forgot = shared.clock.now();
         let lanes = Lanes::default();
         let isolated = BTreeSet::new();
-        let mut shard =
-            Shard { partition, shared, inbox, reports, reported, lanes, ledger, journal, epoch, forgot, isolated };
+        let mut shard = Shard {
+            partition,
+            shared,
+            inbox,
+            waiting,
+            reports,
+            reported,
+            lanes,
+            ledger,
+            journal,
+            epoch,
+            forgot,
+            isolated,
+        };
         shard.take_up();
         Ok(shard)
     }
@@ -206,12 +233,17 @@ impl Shard {
             () = self.shared.clock.sleep_until(wakeup) => None,
         };
         let mut inputs: Vec<ShardInput> = first.into_iter().collect();
-        while inputs.len() < MAX_BATCH {
+        let mut bytes: usize = inputs.iter().map(ShardInput::record_bytes).sum();
+        while inputs.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
             match self.reported.try_recv().ok().or_else(|| self.inbox.try_recv().ok()) {
-                Some(more) => inputs.push(more),
+                Some(more) => {
+                    bytes += more.record_bytes();
+                    inputs.push(more);
+                }
                 None => break,
             }
         }
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
         Some(inputs)
     }
 
@@ -228,6 +260,7 @@ impl Shard {
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
         if batch.is_empty() {
+            self.journal.rest();
             return Ok(());
         }
         let watch = Stopwatch::start();

@@ -14,12 +14,15 @@
 //!   again ([`Wake::Assigned`]). The daemon then does the same as at a start.
 //!
 //! Blocking calls of librdkafka (all calls of a transaction) run on tokio's threads for blocking work and have deadlines.
-//! The consumer is polled by a thread of its own that never waits for the daemon, except for a revocation.
+//! The consumer is polled by a thread of its own that never waits for the daemon, except for a revocation. Producers have no
+//! polling thread: they are polled while they send, and once a minute at rest for librdkafka's messages ([`serve`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use tokio::sync::mpsc;
 
 use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
@@ -154,6 +157,23 @@ impl Kafka {
     }
 }
 
+/// Takes the events that wait in a producer: acknowledgements, errors, and librdkafka's messages, which are logged. Returns the
+/// number of those that remain and of the records that are not acknowledged. Never blocks.
+fn serve<C: ProducerContext>(producer: &BaseProducer<C>) -> i32 {
+    loop {
+        let waiting = producer.in_flight_count();
+        if waiting == 0 {
+            return 0;
+        }
+        // Takes one event at most.
+        producer.poll(Duration::ZERO);
+        let remaining = producer.in_flight_count();
+        if remaining >= waiting {
+            return remaining;
+        }
+    }
+}
+
 #[async_trait]
 impl Journals for Kafka {
     fn partitions(&self) -> i32 {
@@ -167,5 +187,24 @@ impl Journals for Kafka {
 
     fn pace(&self, partition: Partition, is_paused: bool) {
         self.ownership.pace(partition, is_paused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_producer_without_a_broker_keeps_its_messages_until_it_is_served() {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create().unwrap();
+        let messages = async {
+            while producer.in_flight_count() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), messages).await.expect("the producer has no messages");
+        assert_eq!(serve(&producer), 0);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
 //! one: `template`, `facts`, `kind`, `build`, `foreign`, `router`, `preflight`, `objects`. The other half reads, compares and
-//! writes, with one attempt per call: `server`, `preflight_reads`, `canary`, `stable`, `release`, `watch`, `access`.
+//! writes, with one attempt per call: `server`, `joint_reads`, `preflight_reads`, `canary`, `stable`, `release`, `watch`, `access`.
 //!
 //! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
 //!
@@ -47,6 +47,7 @@ mod build;
 mod foreign;
 mod router;
 mod preflight;
+mod joint_reads;
 mod server;
 mod preflight_reads;
 mod stable;
@@ -142,6 +143,7 @@ impl Kubernetes {
                 client,
                 timeout: options.timeout.to_std(),
                 cluster_wide: options.namespaces.is_empty(),
+                joint: joint_reads::JointReads::default(),
             },
             cache: Arc::default(),
             clock,

@@ -32,6 +32,7 @@ pub mod webhook;
 pub mod history;
 pub mod daemon;
 pub mod fixture;
+pub mod bench;
 
 pub use daemon::Daemon;
 pub use fixture::{Fixture, FixtureOptions};

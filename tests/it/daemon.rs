@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 mod clock;
 mod oversized;
+mod resting;
 mod stuck;
 mod unreadable;
 mod versions;

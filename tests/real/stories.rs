@@ -11,8 +11,10 @@ mod exposition;
 mod input;
 mod kills;
 mod middle;
+mod outage;
 mod people;
 mod plane;
+mod poison;
 mod rollout;
 mod stages;
 mod unkind;
@@ -62,6 +64,7 @@ pub fn all() -> Vec<Story> {
         evidence::stories(),
         counting::stories(),
         input::stories(),
+        poison::stories(),
         plane::stories(),
         stages::stories(),
         cohort::stories(),
@@ -75,6 +78,7 @@ pub fn all() -> Vec<Story> {
     .collect();
     if std::env::var_os("BELLWETHER_SOAK").is_some() {
         all.extend(away::soaks());
+        all.extend(outage::soaks());
         all.extend(unkind_many::soaks());
         all.extend(unkind_traffic::soaks());
     }

@@ -198,6 +198,10 @@ impl Journal for KafkaJournal {
         }
         Ok(())
     }
+
+    fn rest(&mut self) {
+        self.producer.as_ref().map(super::serve);
+    }
 }
 
 impl Drop for KafkaJournal {

@@ -257,6 +257,8 @@ impl Options {
             // interrupt the other partitions, but defects of its client side are still being found; with static
             // membership a restart causes no rebalance, and restoring a partition is cheap.
             .set("partition.assignment.strategy", "range");
+        // The records that librdkafka fetches ahead; its default is 64 MiB, an eighth of the memory of the shipped manifests.
+        unless_set(&mut config, "queued.max.messages.kbytes", "16384");
         // The statistics have the lag for the metrics.
         unless_set(&mut config, "statistics.interval.ms", "5000");
         unless_set(&mut config, "heartbeat.interval.ms", &(self.session_timeout.as_millis() / 4).to_string());

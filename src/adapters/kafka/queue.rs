@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::ports::{Delivery, EventRecord, Partition, Wake};
+use crate::ports::{Delivery, Partition, Wake};
 
 /// The number of queued wakes at which the partitions are paused. They are resumed below a quarter of it.
 const PAUSE_AT_WAKES: usize = 256;
@@ -80,7 +80,7 @@ impl FillLevel {
     fn of(queued: &VecDeque<Wake>) -> FillLevel {
         let bytes: usize = queued
             .iter()
-            .map(|wake| if let Wake::Record(Delivery { record, .. }) = wake { size(record) } else { 0 })
+            .map(|wake| if let Wake::Record(Delivery { record, .. }) = wake { record.bytes() } else { 0 })
             .sum();
         match queued.len() {
             0 => FillLevel::Empty,
@@ -89,10 +89,4 @@ impl FillLevel {
             _ => FillLevel::Low,
         }
     }
-}
-
-/// Returns the bytes of a record: its key, value and headers.
-fn size(record: &EventRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
 }

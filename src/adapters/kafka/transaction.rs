@@ -15,15 +15,16 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, error::KafkaResult};
 
 use super::options::{MAX_ENTRY_BYTES, Options};
 use crate::failpoints::{self, Failpoint};
 use crate::ports::{Batch, EventRecord, JournalError, Partition, Rekeyed};
 
-/// A transactional producer. A thread polls it in the background; without polling a commit takes ten times as long.
-pub(super) type Producer = ThreadedProducer<DefaultProducerContext>;
+/// A transactional producer. The thread of a transaction polls it. (The polling thread of rdkafka's `ThreadedProducer` spins in
+/// the last millisecond of each 100 ms, which takes a hundredth of a core for each partition at rest.)
+pub(super) type Producer = BaseProducer;
 
 /// The time for a whole transaction. It is shorter than the broker's own timeout (`transaction.timeout.ms`).
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,6 +32,11 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time to abort a failed transaction. If it is not enough, the next producer's start ends the transaction.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest time that one call to abort blocks. Between calls the purged records are taken from the producer, which the
+/// abort waits for.
+const ABORT_CALL_TIMEOUT: Duration = Duration::from_millis(100);
+/// The shortest and the longest time between two polls for acknowledgements.
+const POLL_PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
 
 /// The longest value in bytes that is copied into a dead letter. A longer value is left out; the letter names the position
 /// of the original record.
@@ -124,7 +130,11 @@ pub(super) fn run(producer: &Producer, batch: &Batch, target: &Target<'_>) -> Re
         && inner.txn_requires_abort()
     {
         // Readers of the topics wait for the end of the transaction. If this fails, the next producer's start ends it.
-        if let Err(error) = producer.abort_transaction(ABORT_TIMEOUT) {
+        let aborted = retry(Instant::now() + ABORT_TIMEOUT, || {
+            super::serve(producer);
+            producer.abort_transaction(ABORT_CALL_TIMEOUT)
+        });
+        if let Err(error) = aborted {
             tracing::debug!(%error, partition = target.partition, "a failed transaction could not be aborted");
         }
     }
@@ -152,11 +162,12 @@ pub(super) fn offset_metadata(cluster: &str, name: &str) -> String {
     format!("{cluster}#{name}")
 }
 
-/// Waits until the broker has acknowledged all records. `commit_transaction` waits for that too, but in polls of 100 ms that
-/// never end early and took nine tenths of the time of a commit.
+/// Polls the producer until the broker has acknowledged all records. `commit_transaction` waits for them too, but does not poll.
+/// The pause between two polls grows with the time, so that a broker that does not answer costs little.
 pub(super) fn await_delivery(producer: &Producer, deadline: Instant) {
-    while producer.in_flight_count() > 0 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_micros(200));
+    let (start, [shortest, longest]) = (Instant::now(), POLL_PAUSES);
+    while super::serve(producer) > 0 && Instant::now() < deadline {
+        std::thread::sleep((start.elapsed() / 8).clamp(shortest, longest));
     }
 }
 
@@ -226,6 +237,7 @@ pub(super) fn send(producer: &Producer, mut record: OutgoingRecord<'_>, deadline
                 if Instant::now() < deadline =>
             {
                 record = returned;
+                super::serve(producer);
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err((error, _)) => return Err(error),

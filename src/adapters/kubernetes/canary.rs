@@ -172,7 +172,7 @@ async fn join_routes(
 ) -> Result<(), Failure> {
     let router = router::provider(traffic.router);
     let Some(resource) = router.resource() else { return Ok(()) };
-    for route in &objects.routes {
+    for route in &*objects.routes {
         router.fence(route, workload, mark.epoch)?;
         if let Some(patch) = router.join(route, workload, service, traffic, mark)? {
             patch_route(server, resource, workload, route, patch).await?;

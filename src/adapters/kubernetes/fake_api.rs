@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
+use super::joint_reads::JointReads;
 use super::server::Server;
 
 /// The path of the Deployments.
@@ -20,11 +21,13 @@ pub const SERVICES: &str = "/api/v1/namespaces/demo/services";
 /// The path of the HTTPRoutes.
 pub const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/demo/httproutes";
 
-/// The objects of the API server by their path, and the writes that it was asked for.
+/// The objects of the API server by their path, and the reads and writes that it was asked for.
 #[derive(Default)]
 pub struct FakeApi {
     objects: Mutex<BTreeMap<String, Value>>,
     writes: Mutex<Vec<String>>,
+    /// The number of reads by path.
+    reads: Mutex<BTreeMap<String, usize>>,
     /// The paths at which another process creates an object between a read and a write.
     pub taken: BTreeSet<String>,
     /// The paths of which the next patch finds that another process has changed the object.
@@ -64,6 +67,7 @@ impl FakeApi {
     fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, body: &Bytes) -> Response {
         let mut objects = self.objects.lock().unwrap();
         if *method == Method::GET {
+            *self.reads.lock().unwrap().entry(path.to_owned()).or_default() += 1;
             return match objects.get(path) {
                 Some(object) => Json(object.clone()).into_response(),
                 None if path.ends_with('s') => Json(list(&children(&objects, path))).into_response(),
@@ -101,6 +105,11 @@ impl FakeApi {
         (result, api.writes())
     }
 
+    /// Returns the number of reads of a path.
+    pub fn reads(&self, path: &str) -> usize {
+        self.reads.lock().unwrap().get(path).copied().unwrap_or_default()
+    }
+
     /// Returns the writes so far, as method and path.
     pub fn writes(&self) -> Vec<String> {
         self.writes.lock().unwrap().clone()
@@ -118,7 +127,9 @@ impl FakeApi {
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handler)).await });
         let client = Client::try_from(Config::new(url)).unwrap();
-        let result = act(Server { client, timeout: Duration::from_secs(5), cluster_wide: false }).await;
+        let result =
+            act(Server { client, timeout: Duration::from_secs(5), cluster_wide: false, joint: JointReads::default() })
+                .await;
         server.abort();
         (result, api)
     }

@@ -6,6 +6,7 @@
 //! object depends is taken.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::input::status::PreflightIssue;
@@ -40,23 +41,23 @@ pub struct PreflightObjects {
     /// The Service that has the canary's name.
     pub canary_service: Option<Service>,
     /// All Services of the namespace.
-    pub services: Vec<Service>,
+    pub services: Arc<Vec<Service>>,
     /// All routes of the policy's router in the namespace.
-    pub routes: Vec<DynamicObject>,
+    pub routes: Arc<Vec<DynamicObject>>,
     /// The labels of the namespace; empty if only objects of this namespace may be read.
-    pub namespace_labels: Labels,
+    pub namespace_labels: Arc<Labels>,
     /// The routes of other namespaces that send traffic to Services of this one.
     pub elsewhere: Vec<DynamicObject>,
     /// The ReferenceGrants of the namespace; empty without routes elsewhere.
     pub grants: Vec<DynamicObject>,
     /// All NetworkPolicies that may be read, also of other namespaces.
-    pub policies: Vec<NetworkPolicy>,
+    pub policies: Arc<Vec<NetworkPolicy>>,
     /// The policies of other controllers, also of other namespaces.
-    pub foreign: Vec<ForeignPolicy>,
+    pub foreign: Arc<Vec<ForeignPolicy>>,
     /// The ServiceMonitors and PodMonitors that may select objects of the namespace.
-    pub monitors: Vec<DynamicObject>,
+    pub monitors: Arc<Vec<DynamicObject>>,
     /// All HorizontalPodAutoscalers of the namespace.
-    pub autoscalers: Vec<HorizontalPodAutoscaler>,
+    pub autoscalers: Arc<Vec<HorizontalPodAutoscaler>>,
     /// The PersistentVolumeClaims that the pods mount.
     pub claims: Vec<PersistentVolumeClaim>,
 }
@@ -76,7 +77,7 @@ impl PreflightObjects {
     /// # Errors
     /// No Service selects the stable's pods, or no route sends traffic to one.
     pub fn traffic_plan(&self, workload: &Workload, traffic: &Traffic) -> Result<TrafficPlan, PreflightIssue> {
-        let services = selecting(&self.services, &self.stable_labels(workload), workload);
+        let services = selecting(&*self.services, &self.stable_labels(workload), workload);
         if services.is_empty() {
             return Err(PreflightIssue::NoService);
         }
@@ -162,7 +163,7 @@ impl PreflightObjects {
     /// route of its own namespace does.
     fn routed_elsewhere(&self, workload: &Workload, traffic: &Traffic, is_only: bool) -> Vec<PreflightIssue> {
         let router = router::provider(traffic.router);
-        let services = selecting(&self.services, &self.stable_labels(workload), workload);
+        let services = selecting(&*self.services, &self.stable_labels(workload), workload);
         let names: Vec<String> = services.iter().map(|service| name(&service.metadata)).collect();
         let reached = |route: &DynamicObject| {
             let service = names.iter().find(|service| router.reaches(route, workload, service))?;

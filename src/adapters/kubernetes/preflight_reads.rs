@@ -1,6 +1,10 @@
 //! The reads of a preflight: a workload and the objects around it, in two rounds of parallel reads, because the pods,
 //! revisions and claims that matter follow from the workload's object.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use bellwether_core::ids::Workload;
 use bellwether_core::input::event::Failure;
 use bellwether_core::input::status::{DeploymentStatus, Preflight, WorkloadStatus};
@@ -9,13 +13,16 @@ use futures::future::try_join_all;
 use futures::try_join;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ListParams;
-use kube::core::{DynamicObject, Selector};
+use kube::core::{DynamicObject, NamespaceResourceScope, Resource, Selector};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api_kind::ApiKind;
 use super::facts::{PodState, RevisionFacts, WorkloadFacts};
+use super::foreign::ForeignPolicy;
 use super::preflight::{self, PreflightObjects};
 use super::server::Server;
 use super::{kind, marks, router};
@@ -83,41 +90,16 @@ pub async fn read_objects(
 ) -> Result<Option<PreflightObjects>, Failure> {
     let Workload { namespace, name, .. } = workload;
     let (canary_name, baseline_name) = (workload.canary_name(), workload.baseline_name());
-    let all = ListParams::default();
-    // Autoscalers matter only if they count pods that the rollout adds.
-    let autoscalers_matter = !traffic.splits_by_weight() || fresh_baseline;
-    let (stable, canary, baseline, canary_service, services, routes, around, monitors, autoscalers) = try_join!(
+    let (stable, canary, baseline, canary_service, namespaced) = try_join!(
         server.workload_object(workload, name),
         server.workload_object(workload, &canary_name),
         server.workload_object(workload, &baseline_name),
         server.service(namespace, &canary_name),
-        server.list("Services", server.of::<Service>(namespace), &all),
-        async {
-            match router::provider(traffic.router).resource() {
-                Some(resource) => server.list_if_known(resource, Some(namespace)).await,
-                None => Ok(Vec::new()),
-            }
-        },
-        async {
-            try_join!(
-                server.namespace_labels(namespace),
-                server.list_network_policies(namespace),
-                server.list_foreign(namespace),
-            )
-        },
-        server.list_monitors(namespace),
-        async {
-            let scalers = server.of::<HorizontalPodAutoscaler>(namespace);
-            if autoscalers_matter {
-                server.list("HorizontalPodAutoscalers", scalers, &all).await
-            } else {
-                Ok(Vec::new())
-            }
-        },
+        read_namespace(server, namespace, traffic, fresh_baseline),
     )?;
     let Some(stable) = stable else { return Ok(None) };
     let claims = claims(server, workload, &stable).await?;
-    let (namespace_labels, policies, foreign) = around;
+    let ((services, routes, autoscalers), (namespace_labels, policies, foreign, monitors)) = namespaced;
     Ok(Some(PreflightObjects {
         stable,
         canary,
@@ -134,6 +116,72 @@ pub async fn read_objects(
         autoscalers,
         claims,
     }))
+}
+
+/// All Services, routes and autoscalers of a namespace.
+type OwnObjects = (Arc<Vec<Service>>, Arc<Vec<DynamicObject>>, Arc<Vec<HorizontalPodAutoscaler>>);
+/// The labels of a namespace, and the NetworkPolicies, policies of other controllers and monitors that may concern it.
+type OtherObjects =
+    (Arc<BTreeMap<String, String>>, Arc<Vec<NetworkPolicy>>, Arc<Vec<ForeignPolicy>>, Arc<Vec<DynamicObject>>);
+
+/// Reads the objects that all workloads of a namespace share. Acts that need them at the same time share the reads.
+///
+/// # Errors
+/// A read failed.
+async fn read_namespace(
+    server: &Server,
+    namespace: &str,
+    traffic: &Traffic,
+    fresh_baseline: bool,
+) -> Result<(OwnObjects, OtherObjects), Failure> {
+    let routes = async {
+        let Some(resource) = router::provider(traffic.router).resource() else { return Ok(Arc::default()) };
+        let read = async |server: Server, namespace: String| server.list_if_known(resource, Some(&namespace)).await;
+        joint(server, resource.plural, namespace, read).await
+    };
+    // Autoscalers matter only if they count pods that the rollout adds.
+    let autoscalers = async {
+        if traffic.splits_by_weight() && !fresh_baseline {
+            return Ok(Arc::default());
+        }
+        joint(server, "HorizontalPodAutoscalers", namespace, list::<HorizontalPodAutoscaler>).await
+    };
+    let own = async { try_join!(joint(server, "Services", namespace, list::<Service>), routes, autoscalers) };
+    let others = async {
+        try_join!(
+            joint(server, "labels", namespace, async |server, of| server.namespace_labels(&of).await),
+            joint(server, "NetworkPolicies", namespace, async |server, of| server.list_network_policies(&of).await),
+            joint(server, "other policies", namespace, async |server, of| server.list_foreign(&of).await),
+            joint(server, "monitors", namespace, async |server, of| server.list_monitors(&of).await),
+        )
+    };
+    try_join!(own, others)
+}
+
+/// Reads objects of a namespace, together with the other acts that ask for them.
+///
+/// # Errors
+/// The read failed.
+async fn joint<T, F>(
+    server: &Server,
+    objects: &'static str,
+    namespace: &str,
+    read: impl FnOnce(Server, String) -> F + Send + 'static,
+) -> Result<Arc<T>, Failure>
+where
+    T: Send + Sync + 'static,
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
+{
+    let (own, of) = (server.clone(), namespace.to_owned());
+    server.joint.read(format!("{objects} of {namespace}"), move || read(own, of)).await
+}
+
+/// Lists all objects of a kind in a namespace.
+async fn list<K>(server: Server, namespace: String) -> Result<Vec<K>, Failure>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    server.list(&K::plural(&()), server.of::<K>(&namespace), &ListParams::default()).await
 }
 
 async fn claims(
@@ -175,4 +223,33 @@ async fn arm(
     let pods: Vec<PodState> = pods.iter().filter_map(|pod| kind.read_pod(pod)).collect();
     let status = facts.status(&revisions, &pods);
     Ok(Some((facts, status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::adapters::kubernetes::fake_api::{DEPLOYMENTS, FakeApi, ROUTES, SERVICES};
+
+    #[tokio::test]
+    async fn preflights_that_begin_together_share_the_reads_of_their_namespace() {
+        const TOGETHER: usize = 32;
+        let workload: Workload = "test/demo/Deployment/web".parse().unwrap();
+        let (found, api) = FakeApi::with_stable()
+            .serve(async |server| {
+                let traffic = Traffic::default();
+                let reads = (0..TOGETHER).map(|_| read_objects(&server, &workload, &traffic, false));
+                join_all(reads).await
+            })
+            .await;
+        for objects in found {
+            let objects = objects.unwrap().unwrap();
+            assert_eq!((objects.services.len(), objects.routes.len()), (1, 1));
+        }
+        assert_eq!(api.reads(&format!("{DEPLOYMENTS}/web")), TOGETHER, "each reads its own objects");
+        for path in [SERVICES, ROUTES, "/apis"] {
+            assert!(api.reads(path) <= 2, "{path} was read {} times", api.reads(path));
+        }
+    }
 }

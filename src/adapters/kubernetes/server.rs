@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::api_kind::ApiKind;
 use super::failure;
 use super::foreign::{self, ForeignKind, ForeignPolicy};
+use super::joint_reads::JointReads;
 use super::kind;
 use super::marks::MANAGER;
 
@@ -42,6 +43,8 @@ pub struct Server {
     pub timeout: Duration,
     /// Whether objects of all namespaces may be read.
     pub cluster_wide: bool,
+    /// The reads that several acts share.
+    pub joint: JointReads,
 }
 
 impl Server {

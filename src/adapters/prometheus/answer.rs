@@ -114,12 +114,13 @@ pub fn read_ranges(data: Option<QueryData>) -> Result<BTreeMap<Timestamp, Vec<Se
     let all: Vec<RangeSeries> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
     let mut instants: BTreeMap<Timestamp, Vec<SeriesPoint>> = BTreeMap::new();
     for series in all {
+        let labels = Arc::new(series.metric);
         for (seconds, text) in series.values {
-            let point = SeriesPoint::number(series.metric.clone(), number(&text)?);
+            let point = SeriesPoint::number(Arc::clone(&labels), number(&text)?);
             instants.entry(instant(seconds)?).or_default().push(point);
         }
         for (seconds, histogram) in series.histograms {
-            let point = SeriesPoint::native(series.metric.clone(), Arc::new(native(&histogram)?));
+            let point = SeriesPoint::native(Arc::clone(&labels), Arc::new(native(&histogram)?));
             instants.entry(instant(seconds)?).or_default().push(point);
         }
     }

@@ -92,6 +92,8 @@ async fn a_range_is_points_by_instant() {
     assert_eq!(instants.keys().copied().collect::<Vec<_>>(), [at(1250), at(2250)]);
     let pods: Vec<&str> = instants[&at(2250)].iter().map(|point| point.labels["pod"].as_str()).collect();
     assert_eq!(pods, ["a", "b"]);
+    let [first, second] = [1250, 2250].map(|ms| &instants[&at(ms)][0].labels);
+    assert!(Arc::ptr_eq(first, second), "the labels of a series are copied for each instant");
 
     for (body, words) in [
         (ONE, "the range query gives a vector, not a matrix"),

@@ -2,6 +2,7 @@
 //! posted over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bellwether_core::ids::Scope;
@@ -17,6 +18,9 @@ use crate::journal::JournalKind;
 use crate::journal::embedded::Embedded;
 use crate::ports::{Delivery, EventRecord, Journals, Receipt, Wake};
 use crate::supervise::Tasks;
+
+/// The time without a posted event after which the producer of posted events does its work at rest.
+const REST: Duration = Duration::from_secs(60);
 
 /// The journal of the configured kind.
 pub(super) struct Backend {
@@ -110,7 +114,15 @@ impl Backend {
 /// Produces posted events to the events topic, so that they are ordered and journaled like all others. An event is decoded
 /// here for its key, and so that its sender is told at once of one that can't be.
 async fn produce(mut posted: mpsc::Receiver<Delivery>, emitter: Emitter, decoding: Arc<DecodeOptions>) {
-    while let Some(Delivery { record, reply }) = posted.recv().await {
+    loop {
+        let Delivery { record, reply } = match tokio::time::timeout(REST, posted.recv()).await {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => return,
+            Err(_) => {
+                emitter.rest();
+                continue;
+            }
+        };
         let decoded = decode(&decoding.access.open(&record).0, &decoding, SystemClock.now());
         let receipt = match decoded {
             Decoded::Event { scope, .. } => send(&emitter, record, &scope).await,

@@ -5,7 +5,7 @@
 //! begin together is about that of one.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -142,18 +142,27 @@ impl JointMetrics {
 }
 
 impl JointQuery {
-    /// Gives every point to the watches whose own query would have selected it.
+    /// Gives every point to the watches whose own query would have selected it. The points of one series share their labels, so
+    /// the watches are found once for each series and not for each of its instants.
     fn distribute(&self, points: Points) -> BTreeMap<usize, Points> {
+        let mut by_series: HashMap<*const BTreeMap<String, String>, Vec<usize>> = HashMap::new();
         let mut by_watch: BTreeMap<usize, Points> = BTreeMap::new();
-        for (at, points) in points {
+        for (at, points) in &points {
             for point in points {
-                let selecting = self.filters.iter().filter(|(_, filter)| filter.selects(&self.request, &point));
-                for (watch, _) in selecting {
-                    by_watch.entry(*watch).or_default().entry(at).or_default().push(point.clone());
+                // All points live until the end of this function, so an address stands for one set of labels.
+                let watches = by_series.entry(Arc::as_ptr(&point.labels)).or_insert_with(|| self.watches_of(point));
+                for watch in watches {
+                    by_watch.entry(*watch).or_default().entry(*at).or_default().push(point.clone());
                 }
             }
         }
         by_watch
+    }
+
+    /// Returns the watches whose own query would have selected a point.
+    fn watches_of(&self, point: &SeriesPoint) -> Vec<usize> {
+        let selecting = self.filters.iter().filter(|(_, filter)| filter.selects(&self.request, point));
+        selecting.map(|(watch, _)| *watch).collect()
     }
 }
 

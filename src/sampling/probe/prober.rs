@@ -125,7 +125,7 @@ fn unavailable(message: String) -> Outcome {
 
 impl ProbedStore {
     /// Probes all of `asked`, and sends the outcomes.
-    async fn round(&self, asked: Vec<Asked>) {
+    async fn round(self: &Arc<Self>, asked: Vec<Asked>) {
         let now = self.clock.now();
         // If Prometheus is unavailable, the findings would be about it and not about the queries; the engine tries later.
         if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", now).await {
@@ -162,12 +162,19 @@ impl ProbedStore {
     }
 
     /// Reads the times of the last samples and the past for the calibrations, and sends the outcomes.
-    async fn past(&self, probed: Vec<Probed>, now: Timestamp) {
+    /// Each workload has a task of its own: counting its past takes a while without a pause, and hundreds in one task would hold
+    /// up other work of their thread.
+    async fn past(self: &Arc<Self>, probed: Vec<Probed>, now: Timestamp) {
         let joint = self.joint(probed.iter().map(|probed| &probed.asked), |watch, probe| {
             let families = probe.metrics.iter().flat_map(|probed| families(&probed.metric));
             families.map(SeriesRequest::Newest).chain(requests_of(watch, learned(probe))).collect()
         });
-        join_all(probed.into_iter().map(|probed| self.finish(probed, &joint, now))).await;
+        let tasks = probed.into_iter().map(|probed| {
+            let (store, joint) = (Arc::clone(self), Arc::clone(&joint));
+            tokio::spawn(async move { store.finish(probed, &joint, now).await })
+        });
+        // A task that panicked has dropped its sender, which is an outcome as well.
+        join_all(tasks).await;
     }
 
     async fn finish(&self, probed: Probed, joint: &Arc<JointMetrics>, now: Timestamp) {

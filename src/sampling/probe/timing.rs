@@ -4,6 +4,7 @@
 //! The distance is the median over the last minutes, so an outage of the store or of a target is no finding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::measure::watch::{ProbeTarget, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
@@ -74,7 +75,7 @@ impl ProbeRun<'_> {
         let looked_at = Span::from_millis(options.scrape_interval.as_millis().saturating_mul(INTERVALS));
         let step = Span::from_millis((options.scrape_interval.as_millis() / LOOKS).max(1000));
         let range = TimeRange::before(now, looked_at, step);
-        let mut processes: BTreeMap<BTreeMap<String, String>, BTreeSet<i64>> = BTreeMap::new();
+        let mut processes: BTreeMap<Arc<BTreeMap<String, String>>, BTreeSet<i64>> = BTreeMap::new();
         for text in self.newest_texts(metrics) {
             let looks = self.metrics.range(&text, range).await.unwrap_or_default();
             for point in looks.into_values().flatten().filter(|point| point.value.is_finite()) {

@@ -185,7 +185,9 @@ fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint
         eat(rest, &format!(", \"{PART}\", \""))?;
         let part = until(rest, '"')?.to_owned();
         eat(rest, ", \"\", \"\")")?;
-        points.iter_mut().for_each(|point| drop(point.labels.insert(PART.to_owned(), part.clone())));
+        points
+            .iter_mut()
+            .for_each(|point| drop(Arc::make_mut(&mut point.labels).insert(PART.to_owned(), part.clone())));
         return Some(points);
     }
     aggregation(rest, inner, at)
@@ -206,8 +208,8 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Seri
     eat(rest, ")")?;
     let mut groups: BTreeMap<Labels, Vec<SeriesPoint>> = BTreeMap::new();
     for mut point in points {
-        point.labels.retain(|label, _| by.contains(label));
-        groups.entry(point.labels.clone()).or_default().push(point);
+        Arc::make_mut(&mut point.labels).retain(|label, _| by.contains(label));
+        groups.entry((*point.labels).clone()).or_default().push(point);
     }
     let fold = |points: &[SeriesPoint]| {
         let mut values = points.iter().map(|point| point.value);

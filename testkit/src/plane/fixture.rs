@@ -104,6 +104,8 @@ pub struct FixtureOptions<'a> {
     pub brokers: &'a str,
     /// Value of `prometheus.url`.
     pub prometheus: String,
+    /// Value of `kafka.partitions`.
+    pub partitions: i32,
     /// Values of `prometheus.interval`, `lag` and `scrape-interval`.
     pub reading: [&'a str; 3],
     /// URL of the API server in the daemon's kubeconfig.
@@ -123,6 +125,7 @@ impl Default for FixtureOptions<'_> {
             http: "",
             brokers: kafka::BROKERS,
             prometheus: prometheus::URL.to_owned(),
+            partitions: 3,
             reading: ["1s", "3s", "1s"],
             server: kubernetes::SERVER.to_owned(),
             namespaced: None,
@@ -496,7 +499,9 @@ async fn create_account(sandbox: &Sandbox, namespaced: Option<(&str, &str)>) -> 
 fn config(sandbox: &Sandbox, port: u16, options: &FixtureOptions<'_>) -> String {
     let (namespace, group) = (&sandbox.namespace, sandbox.group());
     let [events, journal, decisions] = ["events", "journal", "decisions"].map(|kind| sandbox.topic(kind));
-    let FixtureOptions { brokers, prometheus, reading: [interval, lag, scraped], policy, more, http, .. } = options;
+    let FixtureOptions {
+        brokers, partitions, prometheus, reading: [interval, lag, scraped], policy, more, http, ..
+    } = options;
     format!(
         r#"
 cluster = "test"
@@ -510,7 +515,7 @@ decisions-topic = "{decisions}"
 group = "{group}"
 instance-id = "{group}-0"
 session-timeout = "6s"
-partitions = 3
+partitions = {partitions}
 replication = 1
 
 [prometheus]

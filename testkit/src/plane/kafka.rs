@@ -95,7 +95,8 @@ impl KafkaBroker {
 
         let broker = Mutex::new(start_broker(cache, &dir, logs).await?);
         let admin = AdminClient::from_config(&client())?;
-        let producer = client().set("acks", "all").set("linger.ms", "0").create()?;
+        let producer =
+            client().set("acks", "all").set("linger.ms", "0").set("message.max.bytes", "1048576").create()?;
         Ok(Self { broker, cache: cache.to_owned(), dir, logs: logs.to_owned(), admin, producer })
     }
 
@@ -139,13 +140,26 @@ impl KafkaBroker {
         headers: &[(&str, &str)],
         value: &[u8],
     ) -> Result<(i32, i64)> {
+        let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        self.produce_bytes(topic, key.map(str::as_bytes), &headers, Some(value)).await
+    }
+
+    /// Writes one record of any bytes; without a value it is a tombstone. Returns its partition and offset.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge it in time.
+    pub async fn produce_bytes(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+        value: Option<&[u8]>,
+    ) -> Result<(i32, i64)> {
         let headers = headers
             .iter()
             .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
-        let mut record = FutureRecord::to(topic).payload(value).headers(headers);
-        if let Some(key) = key {
-            record = record.key(key);
-        }
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+        (record.key, record.payload) = (key, value);
         let delivery = self.producer.send(record, REQUEST).await;
         let delivery = delivery.map_err(|(error, _)| error).with_context(|| format!("a record for {topic}"))?;
         Ok((delivery.partition, delivery.offset))

@@ -171,12 +171,19 @@ impl Sandbox {
     /// # Errors
     /// The broker does not acknowledge the event.
     pub async fn request_rollout(&self, name: &str, image: &str) -> Result<RolloutId> {
+        self.request_rollout_as(&format!("{name}/{image}"), name, image).await
+    }
+
+    /// Does the same as [`Sandbox::request_rollout`], with another id of the event.
+    ///
+    /// # Errors
+    /// The broker does not acknowledge the event.
+    pub async fn request_rollout_as(&self, id: &str, name: &str, image: &str) -> Result<RolloutId> {
         let workload = self.workload(name);
         let content = json!({"workload": workload, "image": image});
-        let id = format!("{name}/{image}");
-        let event = specs::request(&id, &content, Timestamp::now());
+        let event = specs::request(id, &content, Timestamp::now());
         self.produce("events", Some(&workload.to_string()), &[STRUCTURED], &event).await?;
-        Ok(RolloutId::of(&workload, &EventId { source: REQUEST_SOURCE.to_owned(), id }))
+        Ok(RolloutId::of(&workload, &EventId { source: REQUEST_SOURCE.to_owned(), id: id.to_owned() }))
     }
 
     /// Returns the Deployment `name` of this sandbox as a workload.

@@ -55,7 +55,13 @@ impl ObjectSpecs {
 
 /// Returns a request for a rollout with this content, as a CloudEvent in structured mode.
 pub fn request(id: &str, content: &Value, at: Timestamp) -> Vec<u8> {
-    let (ty, source) = ("dev.cdeventsx.bellwether-rollout.requested.0.1.0", REQUEST_SOURCE);
+    event("requested", REQUEST_SOURCE, id, content, at)
+}
+
+/// Returns an event of one of Bellwether's own types: `requested`, or a verb such as `approve`. It is a CloudEvent in
+/// structured mode.
+pub fn event(predicate: &str, source: &str, id: &str, content: &Value, at: Timestamp) -> Vec<u8> {
+    let ty = format!("dev.cdeventsx.bellwether-rollout.{predicate}.0.1.0");
     let context = json!({"specversion": "0.5.1", "id": id, "source": source, "type": ty, "timestamp": at});
     let data = json!({"context": context, "subject": {"id": id, "source": source, "content": content}});
     let event = json!({

@@ -144,6 +144,35 @@ async fn a_partition_that_is_being_opened_is_paused_and_leaves_the_others_judged
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_records_are_paused_and_committed_by_their_size() {
+    const MEGABYTE: usize = 1 << 20;
+    let setting = Setting::new();
+    let (open, paused) = (Arc::default(), watch::Sender::new(false));
+    let journals = StuckOpening { stuck: 0, open, paused, offsets: Arc::default() };
+    let daemon = setting.start_with(journals.clone());
+    daemon.wakes.send(Wake::Assigned(0)).await.unwrap();
+    let mut paused = journals.paused.subscribe();
+    let mut sent = 0;
+    while !*paused.borrow_and_update() {
+        let record = EventRecord { offset: sent, value: Some(vec![b'x'; MEGABYTE]), ..EventRecord::default() };
+        daemon.wakes.send(Wake::Record(record.into())).await.unwrap();
+        sent += 1;
+        assert!(sent < 200, "the partition is not paused");
+    }
+    journals.open.notify_one();
+    let last = async {
+        while journals.offsets.lock().unwrap().last() != Some(&sent) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, last).await.expect("a record is lost");
+    tokio::time::timeout(LONG, paused.wait_for(|is_paused| !is_paused)).await.expect("it stays paused").unwrap();
+    let offsets = journals.offsets.lock().unwrap().clone();
+    assert!(offsets.windows(2).all(|pair| pair[1] - pair[0] <= 5), "more than 5 MB in one commit: {offsets:?}");
+    daemon.stop().await;
+}
+
 /// A journal whose commits hang after the first.
 struct Hanging;
 

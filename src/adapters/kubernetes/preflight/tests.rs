@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bellwether_core::ids::WorkloadKind;
 use bellwether_core::policy::{Cohort, RouteName, RouterKind};
 use serde_json::json;
@@ -53,9 +55,9 @@ fn a_name_is_taken_unless_the_object_is_bellwethers() {
 fn a_fresh_baseline_needs_its_name_and_is_counted_by_an_autoscaler() {
     let mut one = objects();
     one.baseline = Some(from(json!({"metadata": {"name": "web-baseline"}})));
-    one.autoscalers = vec![from(json!({
+    one.autoscalers = Arc::new(vec![from(json!({
         "metadata": {"name": "web"}, "spec": {"maxReplicas": 9, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
-    }))];
+    }))]);
     let name = |name: &str| name.to_owned();
     let taken = PreflightIssue::NameTaken { kind: name("Deployment"), name: name("web-baseline") };
     assert_eq!(
@@ -84,12 +86,12 @@ fn by_replicas_the_canary_needs_no_service_of_its_own() {
 #[test]
 fn traffic_needs_a_service_and_a_route() {
     let mut no_service = objects();
-    no_service.services = vec![service("other", &json!({"app": "other"})), service("none", &json!({}))];
+    no_service.services = Arc::new(vec![service("other", &json!({"app": "other"})), service("none", &json!({}))]);
     assert_eq!(issues(&no_service, &gateway()), [PreflightIssue::NoService]);
     assert_eq!(issues(&no_service, &Traffic::by(RouterKind::Replicas)), [PreflightIssue::NoService]);
 
     let mut no_route = objects();
-    no_route.routes = vec![route("shop", "other")];
+    no_route.routes = Arc::new(vec![route("shop", "other")]);
     assert_eq!(issues(&no_route, &gateway()), [PreflightIssue::NoRoute { service: "web".into() }]);
     assert_eq!(issues(&no_route, &Traffic::by(RouterKind::Replicas)), []);
 }
@@ -108,7 +110,7 @@ fn a_route_that_the_policy_names_must_be_there() {
 #[test]
 fn of_several_services_the_routed_one_is_split() {
     let mut one = objects();
-    one.services.insert(0, service("a-metrics", &json!({"app": "web"})));
+    Arc::make_mut(&mut one.services).insert(0, service("a-metrics", &json!({"app": "web"})));
     assert_eq!(one.traffic_plan(&web(), &gateway()).unwrap().service, "web");
     assert_eq!(one.traffic_plan(&web(), &Traffic::by(RouterKind::Replicas)).unwrap().service, "a-metrics");
 }
@@ -117,7 +119,7 @@ fn of_several_services_the_routed_one_is_split() {
 fn the_applications_label_changes_unless_another_object_selects_on_it() {
     let key = |policies: &[Value]| {
         let mut one = objects();
-        one.policies = policies.iter().cloned().map(from).collect();
+        one.policies = Arc::new(policies.iter().cloned().map(from).collect());
         one.traffic_plan(&web(), &gateway()).unwrap().changed_label.unwrap()
     };
     let by_app = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {"matchLabels": {"app": "web"}}}});
@@ -148,7 +150,7 @@ fn a_network_policy_that_would_miss_the_canary_is_named() {
         (json!({"podSelector": {}}), false),
         (json!({"podSelector": {"matchLabels": {"app": "other"}}}), false),
     ] {
-        one.policies = vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))];
+        one.policies = Arc::new(vec![from(json!({"metadata": {"name": "p"}, "spec": spec}))]);
         let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "p".into() }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{spec}");
         assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "{spec}");
@@ -169,7 +171,7 @@ fn a_network_policy_of_another_namespace_that_would_miss_the_canary_is_named() {
     ] {
         let spec =
             json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"from": [peer(namespaces.clone())]}]});
-        one.policies = vec![from(json!({"metadata": {"name": "p", "namespace": "db"}, "spec": spec}))];
+        one.policies = Arc::new(vec![from(json!({"metadata": {"name": "p", "namespace": "db"}, "spec": spec}))]);
         let expected = if missed { vec![PreflightIssue::NetworkPolicyMisses { name: "db/p".into() }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{namespaces}");
     }
@@ -202,7 +204,7 @@ fn a_policy_of_another_controller_that_would_miss_the_canary_is_named() {
         ("CiliumNetworkPolicy", "db", json!({"ingress": [{"fromEndpoints": [cilium("db"), by_app()]}]}), None),
     ] {
         let mut one = single_label();
-        one.foreign = vec![foreign(kind, namespace, "p", &spec)];
+        one.foreign = Arc::new(vec![foreign(kind, namespace, "p", &spec)]);
         let expected: Vec<_> =
             title.map(|name| PreflightIssue::PolicyMisses { name: name.into() }).into_iter().collect();
         assert_eq!(issues(&one, &gateway()), expected, "{kind} {namespace} {spec}");
@@ -228,10 +230,10 @@ fn a_policy_on_the_stables_service_alone_is_named() {
         let mut one = objects();
         let name = format!("{kind} p");
         let expected = PreflightIssue::PolicyNotAttached { name, service: "web".into(), canary: "web-canary".into() };
-        one.foreign = vec![foreign(kind, "demo", "p", &spec)];
+        one.foreign = Arc::new(vec![foreign(kind, "demo", "p", &spec)]);
         assert_eq!(issues(&one, &gateway()), [expected], "{spec}");
         assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "the stable's Service has both: {spec}");
-        one.foreign.push(foreign(kind, "demo", "q", &counterpart));
+        Arc::make_mut(&mut one.foreign).push(foreign(kind, "demo", "q", &counterpart));
         assert_eq!(issues(&one, &gateway()), [], "{spec} with {counterpart}");
     }
     for (kind, spec) in [
@@ -240,7 +242,7 @@ fn a_policy_on_the_stables_service_alone_is_named() {
         ("DestinationRule", json!({"host": "web-admin"})),
         ("DestinationRule", json!({"host": "*.demo.svc.cluster.local"})),
     ] {
-        let one = PreflightObjects { foreign: vec![foreign(kind, "demo", "p", &spec)], ..objects() };
+        let one = PreflightObjects { foreign: Arc::new(vec![foreign(kind, "demo", "p", &spec)]), ..objects() };
         assert_eq!(issues(&one, &gateway()), [], "{spec}");
     }
 }
@@ -248,13 +250,13 @@ fn a_policy_on_the_stables_service_alone_is_named() {
 #[test]
 fn another_service_that_selects_the_canary_is_named_unless_another_label_can_change() {
     let mut one = objects();
-    one.services.push(service("internal", &json!({"zone": "a"})));
+    Arc::make_mut(&mut one.services).push(service("internal", &json!({"zone": "a"})));
     let issue =
         |name: &str, label: &str| PreflightIssue::ServiceSelectsCanary { name: name.into(), label: label.into() };
     assert_eq!(issues(&one, &gateway()), [issue("internal", "app")]);
     assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), []);
     let mut one = objects();
-    one.services.push(service("internal", &json!({"tier": "front"})));
+    Arc::make_mut(&mut one.services).push(service("internal", &json!({"tier": "front"})));
     assert_eq!(one.traffic_plan(&web(), &gateway()).unwrap().changed_label.as_deref(), Some("tier"));
     assert_eq!(issues(&one, &gateway()), []);
 }
@@ -268,10 +270,10 @@ fn a_monitor_by_a_label_that_the_copy_of_the_service_has_not_is_named() {
         (marks::MANAGED_BY, json!([]), true),
     ] {
         let mut one = single_label();
-        one.services[0].metadata.labels = Some(Labels::from([(key.into(), "shop".into())]));
-        one.services[0].metadata.managed_fields = Some(from(managed));
-        one.monitors = vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
-            "metadata": {"name": "m", "namespace": "demo"}, "spec": {"selector": {"matchLabels": {key: "shop"}}}}))];
+        Arc::make_mut(&mut one.services)[0].metadata.labels = Some(Labels::from([(key.into(), "shop".into())]));
+        Arc::make_mut(&mut one.services)[0].metadata.managed_fields = Some(from(managed));
+        one.monitors = Arc::new(vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
+            "metadata": {"name": "m", "namespace": "demo"}, "spec": {"selector": {"matchLabels": {key: "shop"}}}}))]);
         let expected =
             if missed { vec![PreflightIssue::MonitorMisses { name: "ServiceMonitor m".into() }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{key}");
@@ -281,8 +283,8 @@ fn a_monitor_by_a_label_that_the_copy_of_the_service_has_not_is_named() {
 #[test]
 fn a_monitor_that_would_miss_the_canary_is_named() {
     let mut one = single_label();
-    one.services[0].metadata.labels = Some(Labels::from([("app".into(), "web".into())]));
-    one.services.push(from(
+    Arc::make_mut(&mut one.services)[0].metadata.labels = Some(Labels::from([("app".into(), "web".into())]));
+    Arc::make_mut(&mut one.services).push(from(
         json!({"metadata": {"name": "metrics", "labels": {"for": "metrics"}}, "spec": {"selector": {"app": "web"}}}),
     ));
     for (kind, namespace, spec, missed) in [
@@ -309,8 +311,8 @@ fn a_monitor_that_would_miss_the_canary_is_named() {
         ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "metrics"}}}), true),
         ("ServiceMonitor", "demo", json!({"selector": {"matchLabels": {"for": "nothing"}}}), false),
     ] {
-        one.monitors = vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": kind,
-            "metadata": {"name": "m", "namespace": namespace}, "spec": spec}))];
+        one.monitors = Arc::new(vec![from(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": kind,
+            "metadata": {"name": "m", "namespace": namespace}, "spec": spec}))]);
         let expected = if missed { vec![PreflightIssue::MonitorMisses { name: format!("{kind} m") }] } else { vec![] };
         assert_eq!(issues(&one, &gateway()), expected, "{kind} {spec}");
     }
@@ -336,7 +338,7 @@ fn a_route_that_a_gitops_tool_keeps_is_an_issue_that_a_policy_may_accept() {
         let mut one = objects();
         let mut value = json!(one.routes[0]);
         value["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
-        one.routes = vec![from(value), route("other", "other")];
+        one.routes = Arc::new(vec![from(value), route("other", "other")]);
         let found = issues(&one, &gateway());
         let issue = PreflightIssue::RouteOwnedByGitOps { route: "shop".into(), manager: manager.into() };
         assert_eq!(found, [issue], "{metadata}");
@@ -383,15 +385,15 @@ fn a_route_of_another_namespace_is_named_with_its_narrow_grant() {
         let mut one = PreflightObjects { elsewhere: vec![edge.clone()], grants, ..objects() };
         assert_eq!(issues(&one, &gateway()), [issue(false)]);
         assert!(!issue(false).refuses(), "the other route is split");
-        one.routes.clear();
+        Arc::make_mut(&mut one.routes).clear();
         assert_eq!(issues(&one, &gateway()), [issue(true)]);
         assert!(issue(true).refuses());
         assert_eq!(issues(&one, &Traffic::by(RouterKind::Replicas)), [], "by replicas every route reaches the canary");
     }
     let other = PreflightObjects {
         elsewhere: vec![edge],
-        services: vec![service("web2", &json!({"app": "web"}))],
-        routes: vec![route("shop", "web2")],
+        services: Arc::new(vec![service("web2", &json!({"app": "web"}))]),
+        routes: Arc::new(vec![route("shop", "web2")]),
         ..objects()
     };
     assert_eq!(issues(&other, &gateway()), [], "it names another Service");
@@ -404,7 +406,7 @@ fn a_cohort_that_has_no_room_in_the_route_is_named() {
     let with = |rules: usize, matches: usize| {
         let rule = json!({"matches": vec![json!({"path": {"value": "/"}}); matches], "backendRefs": [{"name": "web"}]});
         let mut one = objects();
-        one.routes[0].data["spec"]["rules"] = json!(vec![rule; rules]);
+        Arc::make_mut(&mut one.routes)[0].data["spec"]["rules"] = json!(vec![rule; rules]);
         one
     };
     let issue = |rules, matches| PreflightIssue::TooManyRules { route: "shop".into(), rules, matches };
@@ -425,7 +427,8 @@ fn an_autoscaler_counts_the_canary_only_by_replicas() {
         from(json!({"metadata": {"name": "hpa"},
         "spec": {"maxReplicas": 5, "scaleTargetRef": {"kind": kind, "name": name}}}))
     };
-    one.autoscalers = vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")];
+    one.autoscalers =
+        Arc::new(vec![scaler("web", "Deployment"), scaler("other", "Deployment"), scaler("web", "StatefulSet")]);
     assert_eq!(issues(&one, &gateway()), []);
     assert_eq!(
         issues(&one, &Traffic::by(RouterKind::Replicas)),
@@ -447,25 +450,25 @@ fn objects() -> PreflightObjects {
         canary: None,
         baseline: None,
         canary_service: None,
-        services: vec![
+        services: Arc::new(vec![
             service("web", &json!({"app": "web", "tier": "front"})),
             service("other", &json!({"app": "other"})),
-        ],
-        routes: vec![route("shop", "web")],
+        ]),
+        routes: Arc::new(vec![route("shop", "web")]),
         elsewhere: Vec::new(),
         grants: Vec::new(),
-        namespace_labels: Labels::from([("team".to_owned(), "shop".to_owned())]),
-        policies: Vec::new(),
-        foreign: Vec::new(),
-        monitors: Vec::new(),
-        autoscalers: Vec::new(),
+        namespace_labels: Arc::new(Labels::from([("team".to_owned(), "shop".to_owned())])),
+        policies: Arc::default(),
+        foreign: Arc::default(),
+        monitors: Arc::default(),
+        autoscalers: Arc::default(),
         claims: Vec::new(),
     }
 }
 
 /// The Service selects on one label, so there is no other to change.
 fn single_label() -> PreflightObjects {
-    PreflightObjects { services: vec![service("web", &json!({"app": "web"}))], ..objects() }
+    PreflightObjects { services: Arc::new(vec![service("web", &json!({"app": "web"}))]), ..objects() }
 }
 
 fn service(name: &str, selector: &Value) -> Service {
@@ -487,7 +490,7 @@ fn route(name: &str, service: &str) -> DynamicObject {
 fn a_route_that_no_gateway_has_accepted_is_named_beforehand() {
     let with_status = |status: Value| {
         let mut one = objects();
-        one.routes[0].data["status"] = status;
+        Arc::make_mut(&mut one.routes)[0].data["status"] = status;
         issues(&one, &gateway())
     };
     let parents = |condition: Value| json!({"parents": [{"parentRef": {"name": "edge"}, "conditions": [condition]}]});
