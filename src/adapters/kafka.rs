@@ -29,6 +29,7 @@ use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
 
 pub mod error;
 pub mod options;
+mod connections;
 mod topics;
 mod settings;
 mod ownership;

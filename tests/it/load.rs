@@ -256,8 +256,8 @@ async fn serve_tls() -> (u16, Arc<std::sync::Mutex<Vec<Option<Vec<u8>>>>>) {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("load/localhost.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("load/localhost.key")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../testkit/tls/localhost.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../testkit/tls/localhost.key")).unwrap();
     let mut config =
         rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -302,7 +302,7 @@ async fn over_tls_each_request_has_its_connection_and_a_refused_certificate_is_e
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.code(), text)
     };
-    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/load/localhost.pem");
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/testkit/tls/localhost.pem");
     let (_, text) = run("localhost", Some(ca)).await;
     assert!(text.contains("40 good"), "{text}");
     let protocols = std::mem::take(&mut *agreed.lock().unwrap());

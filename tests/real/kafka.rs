@@ -23,6 +23,7 @@ mod hanging;
 mod member;
 mod position;
 mod script;
+mod secured;
 mod wire;
 
 /// Deadline for one step of a test.
@@ -45,6 +46,8 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
         trial("kafka_an_orderly_restart_of_a_static_member_moves_no_partition", brokers, member::restarted),
         trial("kafka_a_changed_password_file_connects_anew", brokers, member::new_password),
+        trial("kafka_a_user_with_a_password_over_tls_reads_and_commits", brokers, secured::reads_and_commits),
+        trial("kafka_a_wrong_password_or_authority_is_named", brokers, secured::refused),
         trial("kafka_a_second_process_with_the_same_instance_id_ends_the_first", brokers, same_instance),
         trial("kafka_a_group_of_another_cluster_is_refused_by_name", brokers, two_clusters),
         trial("kafka_a_transaction_without_markers_ends_as_it_was_decided", brokers, hanging::ended_as_decided),
@@ -111,6 +114,7 @@ async fn unreachable(options: Options) {
     let error = Kafka::connect(options).await.err().unwrap();
     assert!(matches!(error, KafkaClientError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    assert!(error.to_string().contains("Connection refused"), "{error}");
 }
 
 async fn partitions_agree(options: Options) {

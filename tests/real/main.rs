@@ -125,8 +125,10 @@ impl Harness {
         } else {
             _with_others = self.exclusive.read().unwrap_or_else(PoisonError::into_inner);
         }
+        let started = Instant::now();
         let sandbox = self.runtime.block_on(Sandbox::create(self.plane.clone(), story.name))?;
         let result = (story.body)(&self.runtime, &sandbox);
+        println!("{}: {:.0} s", story.name, started.elapsed().as_secs_f64());
         self.runtime.block_on(async {
             let result = match result {
                 Ok(()) => Ok(()),

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
+use super::connections::{self, ConnectionErrors};
 use super::error::{self, KafkaClientError};
 use super::options::Options;
 use super::position;
@@ -129,15 +130,19 @@ async fn describe(options: &Options, required: &[RequiredTopic]) -> Result<Vec<O
     let (options, names) = (options.clone(), required.iter().map(|topic| topic.name.clone()).collect::<Vec<_>>());
     let counts = tokio::task::spawn_blocking(move || {
         // The metadata request of a producer would create the topics with the broker's defaults; a consumer's does not.
-        let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
-        names.iter().map(|name| partitions_of(&consumer, &options, name)).collect()
+        let consumer: BaseConsumer<ConnectionErrors> = options
+            .reader()?
+            .create_with_context(ConnectionErrors::default())
+            .map_err(|error| error::client(&error))?;
+        let counts: Result<_, _> = names.iter().map(|name| partitions_of(&consumer, &options, name)).collect();
+        counts.map_err(|error| connections::with_cause(error, &consumer))
     });
     counts.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
 }
 
 /// Returns the number of partitions of a topic; `None` if it does not exist.
-pub(super) fn partitions_of(
-    consumer: &BaseConsumer,
+pub(super) fn partitions_of<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     options: &Options,
     topic: &str,
 ) -> Result<Option<i32>, KafkaClientError> {

@@ -25,6 +25,13 @@ pub const BROKERS: &str = "127.0.0.1:9092";
 /// The broker's second listener. A broker tells its clients the address to use, so clients behind a proxy need a
 /// listener that tells them the proxy's address: `127.0.0.1` with [`PROXY_PORT`]. One story can use it at a time.
 pub const PROXIED_LISTENER: &str = "127.0.0.1:9094";
+/// The broker's listener with TLS and SASL, for [`USER`] with the mechanisms `PLAIN` and `SCRAM-SHA-512`. Its certificate is its
+/// own authority: `testkit/tls/localhost.pem`.
+pub const SECURED_LISTENER: &str = "localhost:9096";
+/// The user of [`SECURED_LISTENER`].
+pub const USER: &str = "bellwether";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "a password of the tests";
 /// The port of a proxy in front of [`PROXIED_LISTENER`].
 pub const PROXY_PORT: u16 = 9095;
 
@@ -86,10 +93,13 @@ impl KafkaBroker {
         let dir = data.join("kafka");
         fs::create_dir_all(&dir)?;
         let settings = dir.join("server.properties");
-        fs::write(&settings, properties(&dir.join("data")))?;
+        let keys = concat!(include_str!("../../tls/localhost.key"), include_str!("../../tls/localhost.pem"));
+        fs::write(dir.join("localhost.pem"), keys)?;
+        fs::write(&settings, properties(&dir))?;
 
         let mut format = java(cache, "kafka.tools.StorageTool", &dir);
         format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
+        format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")]);
         let output = format.output().await.context("starting java")?;
         ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
 
@@ -268,15 +278,31 @@ fn java(cache: &Path, class: &str, dir: &Path) -> Command {
 
 /// Returns the settings of the broker: those of a production broker, except for the number of replicas and of partitions
 /// of the internal topics, of which fifty would take seconds to create.
-fn properties(data: &Path) -> String {
-    let mut lines = vec![format!("log.dirs={}", data.display())];
+fn properties(dir: &Path) -> String {
+    let modules = "org.apache.kafka.common.security";
+    let mut lines = vec![
+        format!("log.dirs={}", dir.join("data").display()),
+        format!("listener.name.secured.ssl.keystore.location={}", dir.join("localhost.pem").display()),
+        format!(
+            "listener.name.secured.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"
+        ),
+        format!("listener.name.secured.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;"),
+    ];
     let settings = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
         ("controller.quorum.voters", "1@127.0.0.1:9093"),
-        ("listeners", "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:9094"),
-        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:9095"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"),
+        (
+            "listeners",
+            "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:9094,SECURED://127.0.0.1:9096",
+        ),
+        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:9095,SECURED://localhost:9096"),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_SSL",
+        ),
+        ("listener.name.secured.ssl.keystore.type", "PEM"),
+        ("listener.name.secured.sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-512"),
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("controller.listener.names", "CONTROLLER"),
         ("auto.create.topics.enable", "false"),
