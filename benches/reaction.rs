@@ -75,7 +75,7 @@ async fn measure(sandbox: &Sandbox, samples: usize) -> Result<()> {
     let policy = METRIC.to_owned() + &policies.concat();
     let fixture = Fixture::start_with(sandbox, FixtureOptions { policy, ..FixtureOptions::default() }).await?;
     let names: Vec<String> = (0..WORKLOADS).map(|n| format!("w{n}")).collect();
-    let created = stream::iter(&names).map(|name| sandbox.create_routed(name, STABLE)).buffer_unordered(8);
+    let created = stream::iter(&names).map(|name| sandbox.create_routed(name, 1, STABLE)).buffer_unordered(8);
     created.try_collect::<Vec<()>>().await?;
     println!("{WORKLOADS} workloads are created");
 
@@ -138,7 +138,7 @@ async fn take_over(sandbox: &Sandbox, fixture: Fixture<'_>) -> Result<()> {
 /// Kills the daemon that judges a new rollout, and returns the time until it is judged again, in milliseconds. If the killed
 /// daemon `restarts`, it does so at once.
 async fn time_to_judgement(sandbox: &Sandbox, daemons: &mut [Daemon], name: &str, restarts: bool) -> Result<f64> {
-    sandbox.create_routed(name, STABLE).await?;
+    sandbox.create_routed(name, 1, STABLE).await?;
     let id = sandbox.request_rollout(name, V2).await?;
     let owner = wait::until(&format!("rollout {id} to be judged"), SOON, async || {
         for (n, daemon) in daemons.iter().enumerate() {

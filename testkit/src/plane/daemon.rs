@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -194,6 +195,19 @@ impl Daemon {
     pub async fn ended(&mut self, deadline: Duration) -> Result<Option<i32>> {
         let mut process = self.process.take().with_context(|| format!("{} does not run", self.name))?;
         Ok(process.ended(deadline).await?.code())
+    }
+
+    /// Returns the exit status if the daemon has ended without having been told to, so that it can be started again.
+    ///
+    /// # Errors
+    /// The operating system does not tell.
+    pub fn ended_by_itself(&mut self) -> Result<Option<ExitStatus>> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let status = process.try_status()?;
+        if status.is_some() {
+            self.process = None;
+        }
+        Ok(status)
     }
 
     /// Returns the id of its process.

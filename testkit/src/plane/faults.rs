@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::sandbox::Sandbox;
@@ -103,5 +103,17 @@ impl Sandbox {
             Ok(())
         })
         .await
+    }
+
+    /// Ends [`Sandbox::freeze_route_status`]. The gateway writes the status again when it next has a reason to.
+    ///
+    /// # Errors
+    /// The status is not frozen, or the API server does not answer.
+    pub async fn thaw_route_status(&self) -> Result<()> {
+        for kind in ["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"] {
+            let objects = self.plane.kubernetes.objects(ADMISSION, kind, None);
+            objects.delete(&self.namespace, &DeleteParams::default()).await?;
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -35,14 +35,28 @@ pub const PASSWORD: &str = "a password of the tests";
 /// The port of a proxy in front of [`PROXIED_LISTENER`].
 pub const PROXY_PORT: u16 = 9095;
 
+/// The ports of the plane's broker: for its clients, for its controller, of [`PROXIED_LISTENER`], [`PROXY_PORT`], and of
+/// [`SECURED_LISTENER`].
+const PORTS: [u16; 5] = [9092, 9093, 9094, PROXY_PORT, 9096];
+/// The ports of a broker that belongs to one story, in the same order.
+const OWN_PORTS: [u16; 5] = [9192, 9193, 9194, 9195, 9196];
+
 /// The cluster's id: the 16 bytes "bellwether-tests" in base64.
 const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
 
 const START: Duration = Duration::from_secs(120);
 const REQUEST: Duration = Duration::from_secs(20);
+/// The time without a record after which a [`TopicTail`] returns.
+const IDLE: Duration = Duration::from_millis(200);
+/// The time after which it returns in any case.
+const LONGEST_READ: Duration = Duration::from_secs(2);
 
 /// A running broker.
 pub struct KafkaBroker {
+    /// Its address for clients.
+    pub address: String,
+    /// Name of its log.
+    name: String,
     broker: Mutex<Program>,
     cache: PathBuf,
     dir: PathBuf,
@@ -90,24 +104,38 @@ impl KafkaBroker {
     /// # Errors
     /// Java or the broker does not start, or the broker does not answer in time.
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        let dir = data.join("kafka");
-        fs::create_dir_all(&dir)?;
+        Self::start_at(PORTS, "kafka", cache, &data.join("kafka"), logs).await
+    }
+
+    /// Starts a second broker, for a story that kills its broker while other stories run. One story can have it at a time.
+    /// `name` is that of its log, and `data` the folder that its data are in.
+    ///
+    /// # Errors
+    /// See [`KafkaBroker::start`].
+    pub async fn start_own(name: &str, cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
+        Self::start_at(OWN_PORTS, name, cache, &data.join(name), logs).await
+    }
+
+    async fn start_at(ports: [u16; 5], name: &str, cache: &Path, dir: &Path, logs: &Path) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", ports[0]);
+        fs::create_dir_all(dir)?;
         let settings = dir.join("server.properties");
         let keys = concat!(include_str!("../../tls/localhost.key"), include_str!("../../tls/localhost.pem"));
         fs::write(dir.join("localhost.pem"), keys)?;
-        fs::write(&settings, properties(&dir))?;
+        fs::write(&settings, properties(ports, dir))?;
 
-        let mut format = java(cache, "kafka.tools.StorageTool", &dir);
+        let mut format = java(cache, "kafka.tools.StorageTool", dir);
         format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
         format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")]);
         let output = format.output().await.context("starting java")?;
         ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
 
-        let broker = Mutex::new(start_broker(cache, &dir, logs).await?);
-        let admin = AdminClient::from_config(&client())?;
+        let broker = Mutex::new(start_broker(&address, name, cache, dir, logs).await?);
+        let admin = AdminClient::from_config(&client(&address))?;
         let producer =
-            client().set("acks", "all").set("linger.ms", "0").set("message.max.bytes", "1048576").create()?;
-        Ok(Self { broker, cache: cache.to_owned(), dir, logs: logs.to_owned(), admin, producer })
+            client(&address).set("acks", "all").set("linger.ms", "0").set("message.max.bytes", "1048576").create()?;
+        let (name, cache, dir, logs) = (name.to_owned(), cache.to_owned(), dir.to_owned(), logs.to_owned());
+        Ok(Self { address, name, broker, cache, dir, logs, admin, producer })
     }
 
     /// Kills the broker by SIGKILL, and starts it again on the same data after the time `away`.
@@ -118,7 +146,7 @@ impl KafkaBroker {
         let mut broker = self.broker.lock().await;
         broker.kill().await?;
         tokio::time::sleep(away).await;
-        *broker = start_broker(&self.cache, &self.dir, &self.logs).await?;
+        *broker = start_broker(&self.address, &self.name, &self.cache, &self.dir, &self.logs).await?;
         Ok(())
     }
 
@@ -175,6 +203,25 @@ impl KafkaBroker {
         Ok((delivery.partition, delivery.offset))
     }
 
+    /// Returns a reader of the committed records of a topic from its beginning.
+    ///
+    /// # Errors
+    /// There is no such topic, or the broker does not answer.
+    pub async fn tail(&self, topic: &str) -> Result<TopicTail> {
+        let open = async || {
+            let (address, topic) = (self.address.clone(), topic.to_owned());
+            let open = move || {
+                let consumer = reader(&address).create::<BaseConsumer>()?;
+                let partitions = partitions(&consumer, &topic)?.context("there is no such topic")?;
+                consumer.assign(&partitions)?;
+                Ok(consumer)
+            };
+            blocking(open).await
+        };
+        let consumer = wait::until(&format!("the topic {topic}"), REQUEST, open).await?;
+        Ok(TopicTail { consumer: std::sync::Arc::new(consumer) })
+    }
+
     /// Returns all committed records of a topic up to its present end, by partition and offset; none if there is no such
     /// topic.
     ///
@@ -183,19 +230,48 @@ impl KafkaBroker {
     pub async fn records(&self, topic: &str) -> Result<Vec<KafkaRecord>> {
         let name = topic.to_owned();
         wait::until(&format!("the records of topic {topic}"), REQUEST, async || {
-            let name = name.clone();
-            blocking(move || read_all(&name)).await
+            let (address, name) = (self.address.clone(), name.clone());
+            blocking(move || read_all(&address, &name)).await
         })
         .await
     }
 }
 
-async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Program> {
+/// The committed records of a topic, read once each while they are written.
+pub struct TopicTail {
+    consumer: std::sync::Arc<BaseConsumer>,
+}
+
+impl TopicTail {
+    /// Returns the records since the last call, of each partition in their order; none while the broker is away.
+    ///
+    /// # Errors
+    /// The records can't be read for another reason than an absent broker.
+    pub async fn records(&self) -> Result<Vec<KafkaRecord>> {
+        let consumer = self.consumer.clone();
+        blocking(move || {
+            let (began, mut records) = (Instant::now(), Vec::new());
+            while began.elapsed() < LONGEST_READ {
+                match consumer.poll(IDLE) {
+                    None => break,
+                    Some(Ok(message)) => records.push(record(&message)),
+                    Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(code.into()),
+                    // The client connects again by itself. Errors from before wait in front of the next records.
+                    Some(Err(_)) => {}
+                }
+            }
+            Ok(records)
+        })
+        .await
+    }
+}
+
+async fn start_broker(address: &str, name: &str, cache: &Path, dir: &Path, logs: &Path) -> Result<Program> {
     let mut command = java(cache, "kafka.Kafka", dir);
     command.arg(dir.join("server.properties"));
-    let mut broker = Program::spawn("kafka", command, logs)?;
+    let mut broker = Program::spawn(name, command, logs)?;
     // Calls of librdkafka block, so they run on threads for blocking calls.
-    let consumer = std::sync::Arc::new(BaseConsumer::from_config(&client())?);
+    let consumer = std::sync::Arc::new(BaseConsumer::from_config(&client(address))?);
     broker
         .until_ready(START, async || {
             let consumer = consumer.clone();
@@ -207,10 +283,10 @@ async fn start_broker(cache: &Path, dir: &Path, logs: &Path) -> Result<Program> 
     Ok(broker)
 }
 
-/// Returns the configuration that every client of this broker needs.
-fn client() -> ClientConfig {
+/// Returns the configuration that every client of the broker at `address` needs.
+fn client(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", BROKERS);
+    config.set("bootstrap.servers", address);
     // The first client waits while the broker starts.
     config.set("reconnect.backoff.max.ms", "200");
     config
@@ -220,21 +296,9 @@ async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(call).await.context("a call to Kafka")?
 }
 
-fn read_all(topic: &str) -> Result<Vec<KafkaRecord>> {
-    let mut config = client();
-    // librdkafka needs a group, which is not used: the consumer assigns its partitions itself.
-    config.set("group.id", "unused").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-    config.set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
-    let found = metadata.topics().first().context("no metadata of the topic")?;
-    if found.error().is_some() {
-        return Ok(Vec::new());
-    }
-    let mut partitions = TopicPartitionList::new();
-    for partition in found.partitions() {
-        partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-    }
+fn read_all(address: &str, topic: &str) -> Result<Vec<KafkaRecord>> {
+    let consumer: BaseConsumer = reader(address).set("enable.partition.eof", "true").create()?;
+    let Some(partitions) = partitions(&consumer, topic)? else { return Ok(Vec::new()) };
     consumer.assign(&partitions)?;
 
     let mut open = partitions.count();
@@ -249,6 +313,28 @@ fn read_all(topic: &str) -> Result<Vec<KafkaRecord>> {
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
+}
+
+/// Returns the configuration of a consumer that reads committed records.
+fn reader(address: &str) -> ClientConfig {
+    let mut config = client(address);
+    // librdkafka needs a group, which is not used: the consumer assigns its partitions itself.
+    config.set("group.id", "unused").set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    config
+}
+
+/// Returns the beginning of each partition of a topic; `None` if there is no such topic.
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Option<TopicPartitionList>> {
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST)?;
+    let found = metadata.topics().first().context("no metadata of the topic")?;
+    if found.error().is_some() {
+        return Ok(None);
+    }
+    let mut partitions = TopicPartitionList::new();
+    for partition in found.partitions() {
+        partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    Ok(Some(partitions))
 }
 
 fn record(message: &impl Message) -> KafkaRecord {
@@ -278,10 +364,19 @@ fn java(cache: &Path, class: &str, dir: &Path) -> Command {
 
 /// Returns the settings of the broker: those of a production broker, except for the number of replicas and of partitions
 /// of the internal topics, of which fifty would take seconds to create.
-fn properties(dir: &Path) -> String {
+fn properties([clients, controller, proxied, proxy, secured]: [u16; 5], dir: &Path) -> String {
     let modules = "org.apache.kafka.common.security";
     let mut lines = vec![
         format!("log.dirs={}", dir.join("data").display()),
+        format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller},\
+             PROXIED://127.0.0.1:{proxied},SECURED://127.0.0.1:{secured}"
+        ),
+        format!(
+            "advertised.listeners=PLAINTEXT://127.0.0.1:{clients},PROXIED://127.0.0.1:{proxy},\
+             SECURED://localhost:{secured}"
+        ),
         format!("listener.name.secured.ssl.keystore.location={}", dir.join("localhost.pem").display()),
         format!(
             "listener.name.secured.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";"
@@ -291,12 +386,6 @@ fn properties(dir: &Path) -> String {
     let settings = [
         ("process.roles", "broker,controller"),
         ("node.id", "1"),
-        ("controller.quorum.voters", "1@127.0.0.1:9093"),
-        (
-            "listeners",
-            "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093,PROXIED://127.0.0.1:9094,SECURED://127.0.0.1:9096",
-        ),
-        ("advertised.listeners", "PLAINTEXT://127.0.0.1:9092,PROXIED://127.0.0.1:9095,SECURED://localhost:9096"),
         (
             "listener.security.protocol.map",
             "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_SSL",

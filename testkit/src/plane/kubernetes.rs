@@ -154,6 +154,11 @@ impl ControlPlane {
         format!("token-of-{user}")
     }
 
+    /// Returns the path of the audit log, for a program that reads it by itself.
+    pub fn audit_log(&self) -> PathBuf {
+        audit_log(&self.dir)
+    }
+
     /// Returns the audit log so far: all writes of the harness and of Bellwether, and Bellwether's reads. `audit.yaml`
     /// has the rules.
     ///
@@ -238,6 +243,8 @@ fn api_server(bin: &Path, dir: &Path, key: &Path, logs: &Path) -> Result<Program
     // The plug-in taints new nodes until the node lifecycle controller removes the taint, and that does not run here.
     command.arg("--disable-admission-plugins=TaintNodesByCondition");
     command.arg("--audit-policy-file").arg(policy).arg("--audit-log-path").arg(audit_log(dir));
+    // In megabytes. The log is one file: a rotated one would hide the writes before.
+    command.arg("--audit-log-maxsize=2000");
     Program::spawn("kube-apiserver", command, logs)
 }
 

@@ -103,6 +103,8 @@ pub struct SimulatedPod {
     started_at: Instant,
     ended_at: Mutex<Option<Instant>>,
     requests: AtomicU64,
+    /// Requests that came after its deletion.
+    late_requests: AtomicU64,
     series: Mutex<BTreeMap<(String, u16), Histogram>>,
     /// Counts by requested host. The address of an ended pod soon belongs to another pod, and until the gateway learns of
     /// it, it sends requests of one story to a pod of another. They are counted for the story that sent them.
@@ -211,6 +213,11 @@ impl SimulatedPod {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of requests that it has received after its deletion.
+    pub fn received_late(&self) -> u64 {
+        self.late_requests.load(Ordering::Relaxed)
+    }
+
     /// Returns the requests that it has counted.
     pub fn counts(&self) -> RequestCounts {
         let mut counts = RequestCounts::default();
@@ -248,6 +255,7 @@ impl SimulatedPod {
             started_at: Instant::now(),
             ended_at: Mutex::default(),
             requests: AtomicU64::new(0),
+            late_requests: AtomicU64::new(0),
             series: Mutex::default(),
             by_host: Mutex::default(),
         })
@@ -261,6 +269,7 @@ impl SimulatedPod {
     async fn serve(&self, method: &Method, host: &str, incident: &Behaviour) -> (StatusCode, &'static str) {
         let received = Instant::now();
         let n = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.late_requests.fetch_add(u64::from(!self.runs()), Ordering::Relaxed);
         let age = self.started_at.elapsed();
         let of_node = lock(&self.node_faults).answer(n, age);
         let answer = self.behaviour.answer(n, age).and(incident.answer(n, age)).and(of_node);

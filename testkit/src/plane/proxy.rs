@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +21,8 @@ pub enum ProxyMode {
     Refuse,
     /// Connections are accepted and never answered.
     Hang,
+    /// All data passes, each piece of it after this delay.
+    Slow(Duration),
 }
 
 /// A running proxy. It begins with [`ProxyMode::Pass`].
@@ -72,7 +76,7 @@ async fn run(
         // Without a listener the kernel refuses connections.
         match mode {
             ProxyMode::Refuse => listener = None,
-            ProxyMode::Pass | ProxyMode::Hang => {
+            ProxyMode::Pass | ProxyMode::Hang | ProxyMode::Slow(_) => {
                 while listener.is_none() {
                     listener = TcpListener::bind(address).await.ok();
                 }
@@ -109,6 +113,24 @@ async fn forward(client: &mut TcpStream, target: &str, mode: ProxyMode) {
     }
     if let Ok(mut server) = TcpStream::connect(target).await {
         // An error closes both connections, so both sides notice it.
-        let _ = copy_bidirectional(client, &mut server).await;
+        if let ProxyMode::Slow(delay) = mode {
+            let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+            let _ = tokio::try_join!(crawl(from_client, to_server, delay), crawl(from_server, to_client, delay));
+        } else {
+            let _ = copy_bidirectional(client, &mut server).await;
+        }
+    }
+}
+
+/// Copies data until its end, each piece after a delay.
+async fn crawl(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, delay: Duration) -> std::io::Result<()> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        tokio::time::sleep(delay).await;
+        to.write_all(&piece[..length]).await?;
     }
 }

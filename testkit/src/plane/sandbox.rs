@@ -136,34 +136,46 @@ impl Sandbox {
             },
         }))
         .await?;
+        self.until_routed(&self.host).await
+    }
+
+    /// Waits until the gateway sends the requests for a host to pods.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn until_routed(&self, host: &str) -> Result<()> {
         let http = http::client()?;
         wait::until("the gateway to use the route", SOON, async || {
-            let request = http.get(format!("http://{}{PROBE}", gateway::ADDRESS)).header("host", &self.host);
+            let request = http.get(format!("http://{}{PROBE}", gateway::ADDRESS)).header("host", host);
             request.send().await?.error_for_status()?;
             Ok(())
         })
         .await
     }
 
-    /// Creates a workload of one pod with its own route and host, for stories with many workloads. Does not wait for the
-    /// gateway.
+    /// Creates a workload with its own route and host, for stories with many workloads. Does not wait for the gateway.
     ///
     /// # Errors
     /// An object is refused, or the Deployment is not available in time.
-    pub async fn create_routed(&self, name: &str, image: &str) -> Result<()> {
-        self.create_workload(name, 1, &[("app", image)]).await?;
+    pub async fn create_routed(&self, name: &str, replicas: u32, image: &str) -> Result<()> {
+        self.create_workload(name, replicas, &[("app", image)]).await?;
         self.create_object(json!({
             "apiVersion": ROUTES.0,
             "kind": ROUTES.1,
             "metadata": {"name": name},
             "spec": {
-                "hostnames": [format!("{name}.{}", self.host)],
+                "hostnames": [self.host_of(name)],
                 "parentRefs": [{"name": gateway::NAME, "namespace": gateway::NAMESPACE}],
                 "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
             },
         }))
         .await?;
         Ok(())
+    }
+
+    /// Returns the host of a workload of [`Sandbox::create_routed`].
+    pub fn host_of(&self, name: &str) -> String {
+        format!("{name}.{}", self.host)
     }
 
     /// Requests a rollout by writing the event to Kafka, without the CLI. Returns the rollout's id.

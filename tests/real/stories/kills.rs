@@ -78,7 +78,7 @@ async fn forty_kills(sandbox: &Sandbox) -> Result<()> {
         (0..ROLLOUTS).map(|n| if n % 3 == 2 { format!("bad{n}") } else { format!("good{n}") }).collect();
     let references = ["good-reference".to_owned(), "bad-reference".to_owned()];
     let all: Vec<&String> = references.iter().chain(&names).collect();
-    let created = stream::iter(&all).map(|name| sandbox.create_routed(name, STABLE)).buffer_unordered(8);
+    let created = stream::iter(&all).map(|name| sandbox.create_routed(name, 1, STABLE)).buffer_unordered(8);
     created.try_collect::<Vec<()>>().await?;
 
     let history = ObjectHistory::start(sandbox).await?;

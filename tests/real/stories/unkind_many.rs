@@ -56,7 +56,7 @@ async fn five_hundred_starts(sandbox: &Sandbox) -> Result<()> {
     let options = FixtureOptions { policy, ..FixtureOptions::default() };
     let fixture = Fixture::start_with(sandbox, options).await?;
     let names: Vec<String> = (0..STARTS).map(|n| format!("other{n}")).collect();
-    let created = stream::iter(&names).map(|name| sandbox.create_routed(name, STABLE)).buffer_unordered(16);
+    let created = stream::iter(&names).map(|name| sandbox.create_routed(name, 1, STABLE)).buffer_unordered(16);
     created.try_collect::<Vec<()>>().await?;
     let load = sandbox.load(100.0)?;
 
