@@ -13,6 +13,7 @@ mod kills;
 mod middle;
 mod people;
 mod plane;
+mod replicas;
 mod rollout;
 mod stages;
 mod unkind;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Story> {
         middle::stories(),
         kills::stories(),
         away::stories(),
+        replicas::stories(),
         people::stories(),
         embedded::stories(),
         access::stories(),
