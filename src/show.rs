@@ -329,8 +329,8 @@ mod tests {
         let (here, there) = (partition(&first), partition(&other));
         let view = || board.watch().borrow().clone();
         let read = Stopwatch::start();
-        board.follow(here, FollowedViews { is_all: true, ..of(&[first.clone()]) }, read);
-        board.follow(there, FollowedViews { is_all: true, ..of(&[other.clone()]) }, read);
+        board.follow(here, FollowedViews { is_all: true, ..of(std::slice::from_ref(&first)) }, read);
+        board.follow(there, FollowedViews { is_all: true, ..of(std::slice::from_ref(&other)) }, read);
         assert_eq!((ids(&view().followed), board.ages().of(&first.workload).is_some()), (vec!["first", "other"], true));
 
         // Taken over: what was read before comes too late.

@@ -182,7 +182,7 @@ async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_par
         ("/api/v1/answers", 200, "[]"),
         ("/", 200, "s ago</p>"),
         ("/", 200, &format!("Incomplete: {unread}")),
-        ("/metrics", 200, "bellwether_view_age_seconds 0."),
+        ("/metrics", 200, "bellwether_view_age_seconds "),
         ("/metrics", 200, "bellwether_rollouts{phase=\"stepping\"} 0"),
     ] {
         let answer = get(path).await.unwrap();
@@ -194,6 +194,9 @@ async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_par
         let (code, body) = (answer.status().as_u16(), answer.text().await.unwrap());
         assert!(code == status && body.contains(part), "{path}: {code} {body}");
     }
+    let page = get_text(&server.base, "/metrics").await.1;
+    let age = page.lines().find_map(|line| line.strip_prefix("bellwether_view_age_seconds ")?.parse::<f64>().ok());
+    assert!(age.is_some_and(|age| (0.2..30.0).contains(&age)), "{age:?}");
     board.follow(1 - partition, FollowedViews::default(), Stopwatch::start());
     let answer = get("/api/v1/rollouts/none").await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.headers().get(VIEW_PROBLEM)), (404, None));

@@ -93,6 +93,9 @@ enum Fault {
     Lost,
 }
 
+/// The journal entries that one commit writes, or removes.
+type Puts = Vec<(String, Option<Vec<u8>>)>;
+
 /// The records of the wrappers.
 #[derive(Default)]
 struct Records {
@@ -105,7 +108,7 @@ struct Records {
     /// All values in the journal as text. A committed effect is named in a snapshot.
     committed: Mutex<String>,
     /// The journal entries of each commit, in their order.
-    batches: Mutex<Vec<Vec<(String, Option<Vec<u8>>)>>>,
+    batches: Mutex<Vec<Puts>>,
     /// Effects that were performed before they were committed.
     uncommitted: Mutex<Vec<String>>,
     /// All effects that were performed.

@@ -175,14 +175,12 @@ impl Round<'_> {
                     }
                     last_record = Instant::now();
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    if unread.remove(&partition) {
-                        self.follower.read(partition, as_of);
-                    }
+                Some(Err(KafkaError::PartitionEOF(partition))) if unread.remove(&partition) => {
+                    self.follower.read(partition, as_of);
                 }
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 // librdkafka retries by itself until the deadline of this loop.
                 Some(Err(error)) => tracing::debug!(%error, "reading the journals of other replicas failed; retrying"),
-                None => {}
             }
             if last_record.elapsed() > SILENCE {
                 let problem = format!("no record arrived for {} s", SILENCE.as_secs());

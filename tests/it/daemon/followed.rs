@@ -11,9 +11,6 @@ use bellwether_core::ids::EventId;
 use super::unreadable::{Entries, commanded, now, requested};
 use super::*;
 
-/// The puts of one commit.
-type Puts = Vec<(String, Option<Vec<u8>>)>;
-
 /// The rollouts that go on, by id, and the newest ended one of each workload.
 type Rollouts = BTreeMap<String, RolloutView>;
 

@@ -40,7 +40,7 @@ every = "1s"
 window = "3s"
 [[policy.step]]
 weight = "10%"
-min-time = "20s"
+min-time = "40s"
 "#;
 
 pub fn stories() -> Vec<Story> {
