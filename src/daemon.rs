@@ -200,13 +200,13 @@ impl Daemon {
     fn wake(&mut self, wake: Wake) {
         match wake {
             Wake::Assigned(partition) => self.open(partition),
-            Wake::Revoked { partition, done } => {
+            Wake::Revoked { partition, is_lost, done } => {
                 let ending = self.release(partition);
                 self.shared.health.released(partition);
-                let shared = self.shared.clone();
+                let board = self.shared.board.clone();
                 tokio::spawn(async move {
                     ending.await;
-                    forget(&shared, partition);
+                    board.release(partition, is_lost);
                     drop(done);
                 });
             }
@@ -232,7 +232,7 @@ impl Daemon {
         let (shared, statuses, health) = (self.shared.clone(), self.statuses.clone(), self.shared.health.clone());
         let task = tokio::spawn(async move {
             earlier.await;
-            forget(&shared, partition);
+            shared.board.release(partition, true);
             match Shard::open(partition, shared, receiver, taken).await {
                 Ok(shard) => {
                     health.restored(partition);
@@ -357,7 +357,7 @@ impl Daemon {
     fn close(&mut self, ended: Option<(Partition, ShardEnd)>) -> anyhow::Result<()> {
         let Some((partition, end)) = ended else { anyhow::bail!("a shard has panicked; its journal is whole") };
         self.shards.remove(&partition);
-        forget(&self.shared, partition);
+        self.shared.board.release(partition, true);
         self.shared.health.released(partition);
         match end {
             ShardEnd::Closed => Ok(()),
@@ -390,12 +390,6 @@ impl Daemon {
             tasks.iter().for_each(JoinHandle::abort);
         }
     }
-}
-
-/// Removes the rollouts of a released partition from the board, where they would be stale.
-fn forget(shared: &Shared, partition: Partition) {
-    let partitions = shared.journals.partitions();
-    shared.board.forget(|workload| partition_of(workload.as_bytes(), partitions) == partition);
 }
 
 /// Returns the watches of a shard; `None` if it has ended.

@@ -3,6 +3,9 @@
 //! They lie between the steps of handling a record: read, decided, produced, committed, acted. Only a build with the
 //! feature `failpoints` does anything at them, and no release has that feature. In such a build the environment variable
 //! `BELLWETHER_FAILPOINT` is `NAME:PASSES`: `committed:3` ends the process when it reaches `committed` for the fourth time.
+//!
+//! In the same build `BELLWETHER_NEXT_FORMAT` makes the process a program of the next version towards one workload, whose key it is:
+//! the process writes the journal entries of that workload in the next format, and reads them.
 
 /// A place on the way from a record to an effect, at which a test can end the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +43,14 @@ impl Failpoint {
 /// Does nothing: this build has no failpoints.
 pub fn reached(_: Failpoint) {}
 
+#[cfg(not(feature = "failpoints"))]
+/// Returns `own`, the format of this version: this build is no program of the next one.
+pub fn format_of(_: &str, own: u32) -> u32 {
+    own
+}
+
 #[cfg(feature = "failpoints")]
-pub use armed::reached;
+pub use armed::{format_of, reached};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -54,6 +63,14 @@ mod armed {
 
     /// How often the process has passed the failpoint that ends it.
     static PASSES: AtomicU64 = AtomicU64::new(0);
+
+    /// Returns the format of the journal entries of a workload, by its key: the one after `own` if the process is a program of the
+    /// next version towards it.
+    pub fn format_of(workload: &str, own: u32) -> u32 {
+        static NEXT: OnceLock<Option<String>> = OnceLock::new();
+        let next = NEXT.get_or_init(|| std::env::var("BELLWETHER_NEXT_FORMAT").ok());
+        own + u32::from(next.as_deref() == Some(workload))
+    }
 
     /// Ends the process if `failpoint` is the one in `BELLWETHER_FAILPOINT` and was passed as often as it says there.
     pub fn reached(failpoint: Failpoint) {

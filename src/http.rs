@@ -14,21 +14,20 @@ mod answer;
 pub mod intake;
 mod senders;
 mod page;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{AnswerView, RolloutView};
-use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +37,7 @@ use self::serve::Certificate;
 use self::state::App;
 
 pub use self::options::Options;
+pub use self::rollouts::{VIEW_AGE, VIEW_PROBLEM};
 pub use self::senders::Senders;
 pub use self::state::{Conditions, Shown};
 
@@ -100,9 +100,9 @@ pub fn router(options: &Options, shown: Shown) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .route("/api/v1/rollouts", get(rollouts))
-        .route("/api/v1/rollouts/{id}", get(rollout))
-        .route("/api/v1/answers", get(answers));
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{id}", get(rollouts::one))
+        .route("/api/v1/answers", get(rollouts::answers));
     // `Options::problems` refuses the rest; this check keeps the intake closed also for unchecked options.
     if options.events && (options.listen.ip().is_loopback() || shown.senders.is_some()) {
         router = router.route("/api/v1/events", post(intake::take));
@@ -183,6 +183,7 @@ async fn metrics(State(app): State<App>) -> Response {
     counts.into_iter().for_each(|(phase, count)| crate::metrics::rollouts(phase, count));
     let running = view.rollouts.values().filter(|shown| shown.is_running());
     crate::metrics::held(running.filter(|shown| shown.held.is_some()).count());
+    crate::metrics::view_age(app.shown.ages.oldest().unwrap_or_default().to_std());
     for (name, state) in app.shown.conditions.borrow().iter() {
         crate::metrics::condition(name, state.is_ok());
     }
@@ -198,68 +199,9 @@ async fn style() -> Response {
 }
 
 async fn index(State(app): State<App>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
-    axum::response::Html(page::render(&view)).into_response()
-}
-
-/// The query of `/api/v1/rollouts`: a filter. An absent field lets all rollouts through.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RolloutFilter {
-    namespace: Option<String>,
-    /// The workload's name, `namespace/name`, or its full key.
-    workload: Option<String>,
-    phase: Option<String>,
-}
-
-impl RolloutFilter {
-    fn includes(&self, rollout: &RolloutView) -> bool {
-        let short = rollout.short_workload();
-        let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
-        self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
-            && self.phase.as_ref().is_none_or(|wanted| *wanted == rollout.phase)
-            && self.workload.as_ref().is_none_or(|wanted| [name, &short, &rollout.workload].contains(&wanted.as_str()))
-    }
-}
-
-async fn rollouts(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
-    let found: Vec<&RolloutView> = view.rollouts.values().filter(|rollout| filter.includes(rollout)).collect();
-    Json(found).into_response()
-}
-
-/// The query of `/api/v1/answers`: a filter. An absent field lets all answers through.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnswerFilter {
-    /// The event's id.
-    id: Option<String>,
-    /// The event's source.
-    source: Option<String>,
-    /// The id of the rollout that the event requests.
-    rollout: Option<String>,
-}
-
-impl AnswerFilter {
-    fn includes(&self, answer: &AnswerView) -> bool {
-        self.id.as_ref().is_none_or(|wanted| *wanted == answer.id)
-            && self.source.as_ref().is_none_or(|wanted| *wanted == answer.source)
-            && self.rollout.as_ref().is_none_or(|wanted| Some(wanted) == answer.rollout.as_ref())
-    }
-}
-
-async fn answers(State(app): State<App>, Query(filter): Query<AnswerFilter>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
-    let found: Vec<&AnswerView> = view.answers.values().filter(|answer| filter.includes(answer)).collect();
-    Json(found).into_response()
-}
-
-async fn rollout(State(app): State<App>, Path(id): Path<String>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
-    match view.rollouts.get(&id) {
-        Some(rollout) => Json(rollout).into_response(),
-        None => problem(StatusCode::NOT_FOUND, "there is no rollout by that id; GET /api/v1/rollouts lists them"),
-    }
+    let (view, ages) = (Arc::clone(&app.shown.view.borrow()), &app.shown.ages);
+    let page = page::render(&rollouts::chosen(&view, ages, |_| true), ages);
+    rollouts::with_age(ages, ages.oldest(), axum::response::Html(page))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs since
 //! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
-//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `freeze/<scope>` the freezes, `epoch`
-//! the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
+//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `answer/<hash>` the answers to the events of a
+//! day, `freeze/<scope>` the freezes, `epoch` the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
 //! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
 //!
 //! An entry that can't be read, as after a downgrade, or that the journal does not take concerns as little as possible. A workload
@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
+use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{Scope, TemplateHash, Workload};
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
@@ -25,8 +26,11 @@ use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoints;
 use crate::ports::{Batch, Epoch, JournalError, MAX_ENTRY_BYTES, PodTemplate};
 
+mod answers;
+pub mod followed;
 mod shared;
 
 use shared::MissedFreeze;
@@ -110,6 +114,10 @@ pub struct Ledger {
     unknown_freezes: Vec<String>,
     /// The freezes that a restored workload does not have as the journal has them.
     missed: BTreeMap<Scope, MissedFreeze>,
+    /// The times of the answers in the journal, by the digest of their event.
+    answers: BTreeMap<String, Timestamp>,
+    /// The answers that were restored and not taken yet.
+    restored_answers: Vec<AnswerView>,
 }
 
 /// The entries of a workload, as they are read from the journal.
@@ -137,11 +145,15 @@ impl Ledger {
             problems: Vec::new(),
             unknown_freezes: Vec::new(),
             missed: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            restored_answers: Vec::new(),
         };
         let mut freezes = BTreeMap::new();
         for (key, value) in entries {
             if let Some(digest) = key.strip_prefix(shared::SEEN) {
                 ledger.restore_seen(key, digest, value);
+            } else if let Some(digest) = key.strip_prefix(answers::ANSWER) {
+                ledger.restore_answer(key, digest, value);
             } else if let Some(scope) = key.strip_prefix(shared::FREEZE) {
                 let (scope, freeze) = ledger.read_freeze(key, scope, value);
                 freezes.insert(scope, freeze);
@@ -289,7 +301,7 @@ impl Ledger {
         if first || matters || tail.inputs.len() >= SNAPSHOT_EVERY {
             return self.snapshot(workload, batch);
         }
-        let slot = Slot { format: FORMAT, follows: tail.seq, input: transition.input.clone() };
+        let slot = Slot { format: format_of(workload), follows: tail.seq, input: transition.input.clone() };
         let key = format!("{workload}/block/{}", tail.inputs.len() - 1);
         let value = write(&key, &slot)?;
         tail.bytes += value.len();
@@ -316,7 +328,8 @@ impl Ledger {
         tail.bytes = 0;
         tail.seq += 1;
         tail.next_record += 1;
-        let snapshot = Snapshot { format: FORMAT, seq: tail.seq, next_record: tail.next_record, state: state.clone() };
+        let format = format_of(workload);
+        let snapshot = Snapshot { format, seq: tail.seq, next_record: tail.next_record, state: state.clone() };
         let (decisions, entry) = (workload.to_string(), format!("{workload}/snap"));
         let (record, snapshot) = (write(&decisions, &record)?, write(&entry, &snapshot)?);
         batch.decisions.push((decisions, record));
@@ -418,7 +431,7 @@ fn read_workload(
     let key = format!("{workload}/snap");
     let value = entries.get(&key).map(Vec::as_slice).unwrap_or_default();
     let SnapshotHead { format } = read(&key, value)?;
-    check_format(&key, format)?;
+    check_format(workload, &key, format)?;
     let Snapshot { seq, next_record, state, .. } = read(&key, value)?;
     // In an engine of its own, so that the inputs meet the same clock as the first time.
     let mut engine = blank.clone();
@@ -431,7 +444,7 @@ fn read_workload(
         if follows != seq {
             break;
         }
-        check_format(&key, format)?;
+        check_format(workload, &key, format)?;
         let Slot { input, .. } = read(&key, value)?;
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
@@ -456,12 +469,18 @@ fn read_templates(
     of_workload.map(template).collect()
 }
 
-/// Checks that an entry was not written by a newer version.
-fn check_format(key: &str, format: u32) -> Result<(), String> {
-    if format <= FORMAT {
+/// Returns the format of the entries of a workload: [`FORMAT`], but in a test of two versions.
+fn format_of(workload: &Workload) -> u32 {
+    failpoints::format_of(&workload.to_string(), FORMAT)
+}
+
+/// Checks that an entry of a workload was not written by a newer version.
+fn check_format(workload: &Workload, key: &str, format: u32) -> Result<(), String> {
+    let newest = format_of(workload);
+    if format <= newest {
         return Ok(());
     }
-    Err(unreadable(key, &format!("it has format {format}, and this version reads up to {FORMAT}")))
+    Err(unreadable(key, &format!("it has format {format}, and this version reads up to {newest}")))
 }
 
 /// Returns the problem of an entry as text.

@@ -37,6 +37,8 @@ const JOURNAL_COMMITS: &str = "bellwether_journal_commits_total";
 const PARTITIONS: &str = "bellwether_partitions";
 /// Gauge: rollouts that are held.
 const HELD: &str = "bellwether_rollouts_held";
+/// Gauge: age of the oldest view of a partition of another process, in seconds; 0 if this process owns all.
+const VIEW_AGE: &str = "bellwether_view_age_seconds";
 /// Gauge: rollouts that counts were asked for at the last tick.
 const WATCHES: &str = "bellwether_watches";
 /// Gauge: Unix time of the last block with counts, in seconds.
@@ -154,6 +156,7 @@ fn describe() {
     describe_counter!(JOURNAL_COMMITS, Unit::Count, "Commits to the journal, by outcome");
     describe_gauge!(PARTITIONS, Unit::Count, "Partitions that are assigned to this process, by state");
     describe_gauge!(HELD, Unit::Count, "Rollouts that are held");
+    describe_gauge!(VIEW_AGE, Unit::Seconds, "Age of the oldest view of a partition of another process");
     describe_gauge!(WATCHES, Unit::Count, "Rollouts that counts were asked for at the last tick");
     describe_gauge!(LAST_BLOCK, Unit::Seconds, "Unix time of the last block with counts");
     describe_counter!(CLOCK_JUMPS, Unit::Count, "Jumps of the wall clock against the monotonic one, by direction");
@@ -231,6 +234,11 @@ pub fn partitions(state: &'static str, count: usize) {
 /// Sets the number of rollouts that are held.
 pub fn held(count: usize) {
     gauge!(HELD).set(count as f64);
+}
+
+/// Sets the age of the oldest view of a partition of another process.
+pub fn view_age(age: Duration) {
+    gauge!(VIEW_AGE).set(age.as_secs_f64());
 }
 
 /// Sets the number of rollouts that counts are asked for at a tick.

@@ -18,6 +18,8 @@ use bellwether_core::time::{Span, TimeRange, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 
+use crate::clock::Stopwatch;
+
 /// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
 /// only partition 0.
 pub type Partition = i32;
@@ -31,6 +33,8 @@ pub enum Wake {
     Revoked {
         /// The partition that is revoked.
         partition: Partition,
+        /// Whether another process may own it already.
+        is_lost: bool,
         /// The sender that the daemon drops once it has released the partition; the adapter waits for that.
         done: oneshot::Sender<()>,
     },
@@ -439,6 +443,16 @@ pub trait Journals: Send + Sync {
     /// Asks the source of a partition's records to pause, or to go on. Records that are under way may still come. A source whose
     /// senders wait for their receipts need not do anything.
     fn pace(&self, _partition: Partition, _is_paused: bool) {}
+}
+
+/// The receiver of the journals of partitions that other processes own. The reader calls it on a thread of its own.
+pub trait JournalFollower: Send {
+    /// Notes that a partition is read from its beginning: the entries that were read before are void.
+    fn begin(&mut self, partition: Partition);
+    /// Takes the next committed entry of a partition; `None` removes the entry.
+    fn entry(&mut self, partition: Partition, key: &str, value: Option<&[u8]>);
+    /// Notes that every entry of a partition was read that was committed at `as_of`.
+    fn read(&mut self, partition: Partition, as_of: Stopwatch);
 }
 
 /// The failure of a journal's operation, and with it the reaction that it calls for.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::engine::view::AnswerView;
-use bellwether_core::engine::{Disposition, Engine, Transition};
-use bellwether_core::ids::{Scope, Workload};
+use bellwether_core::engine::{Disposition, Engine, Transition, show};
+use bellwether_core::ids::{EventId, Scope, Workload};
 use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::event::{Event, FailureKind, Outcome};
 use bellwether_core::measure::watch::Watch;
@@ -128,6 +128,8 @@ pub struct Shard {
 #[derive(Default)]
 struct Consequences {
     transitions: Vec<Transition>,
+    /// The answers to the events that no engine has seen.
+    turned_away: Vec<(EventId, AnswerView)>,
     receipts: Vec<(oneshot::Sender<Receipt>, Receipt)>,
 }
 
@@ -172,6 +174,8 @@ impl Shard {
             self.shared.board.show(state);
         }
         self.show_isolated();
+        self.ledger.take_answers().into_iter().for_each(|answer| self.shared.board.answered(answer));
+        self.shared.board.own(self.partition);
         for problem in self.ledger.problems() {
             tracing::error!("{problem}");
         }
@@ -252,10 +256,23 @@ impl Shard {
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(inputs, now, &mut batch).map_err(end_of)?;
+        self.keep_answers(&consequences, &mut batch);
         failpoints::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(end_of)?;
         self.follow(consequences);
         Ok(())
+    }
+
+    /// Adds the answers to the events of a batch to it.
+    fn keep_answers(&mut self, consequences: &Consequences, batch: &mut Batch) {
+        for transition in &consequences.transitions {
+            if let (Some(answer), Some(id)) = (show::answer(transition), transition.input.event.id()) {
+                self.ledger.answered(id, &answer, transition.disposition == Disposition::Duplicate, batch);
+            }
+        }
+        for (id, answer) in &consequences.turned_away {
+            self.ledger.answered(id, answer, true, batch);
+        }
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
@@ -268,6 +285,9 @@ impl Shard {
         let result = self.journal.commit(batch).await;
         self.shared.health.committed(self.partition);
         metrics::journal_commit(watch.elapsed(), result.is_ok());
+        if result.is_ok() {
+            self.shared.board.committed(self.partition);
+        }
         failpoints::reached(Failpoint::Committed);
         result
     }
@@ -387,14 +407,14 @@ impl Shard {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
                 if why.has_our_type() {
-                    self.turn_away(&record, AnswerView::IGNORED, &why.to_string(), now);
+                    consequences.turned_away.extend(turned_away(&record, AnswerView::IGNORED, &why.to_string(), now));
                 }
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
-                self.turn_away(&record, AnswerView::REFUSED, &error.to_string(), now);
+                consequences.turned_away.extend(turned_away(&record, AnswerView::REFUSED, &error.to_string(), now));
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
@@ -406,7 +426,12 @@ impl Shard {
                 Err(refusal) => {
                     metrics::event(EventResult::Refused);
                     tracing::warn!(why = refusal.label(), %refusal, "event refused; sent to the dead-letter topic");
-                    self.turn_away(&record, AnswerView::REFUSED, &refusal.to_string(), now);
+                    consequences.turned_away.extend(turned_away(
+                        &record,
+                        AnswerView::REFUSED,
+                        &refusal.to_string(),
+                        now,
+                    ));
                     batch.dead.push((record, refusal.to_string()));
                     Receipt::Dead(refusal.to_string())
                 }
@@ -414,20 +439,6 @@ impl Shard {
         };
         consequences.receipts.extend(reply.map(|reply| (reply, receipt)));
         Ok(())
-    }
-
-    /// Answers the sender of a record that no engine sees, if the record names it.
-    fn turn_away(&self, record: &EventRecord, result: &str, reason: &str, now: Timestamp) {
-        let Some((id, rollout)) = id_of(record) else { return };
-        let answer = AnswerView {
-            source: id.source.clone(),
-            id: id.id.clone(),
-            result: result.to_owned(),
-            reason: reason.to_owned(),
-            rollout: rollout.map(|rollout| rollout.to_string()),
-            at: now,
-        };
-        self.shared.board.turned_away(&id, answer);
     }
 
     fn event(
@@ -484,7 +495,10 @@ impl Shard {
 
     /// Carries out the consequences of a committed batch.
     fn follow(&mut self, consequences: Consequences) {
-        let Consequences { transitions, receipts } = consequences;
+        let Consequences { transitions, turned_away, receipts } = consequences;
+        for (id, answer) in turned_away {
+            self.shared.board.turned_away(&id, answer);
+        }
         let mut changed: BTreeSet<Workload> = BTreeSet::new();
         for transition in transitions {
             self.shared.board.passed(&transition);
@@ -536,6 +550,20 @@ impl Shard {
         };
         tokio::spawn(attempt.instrument(span));
     }
+}
+
+/// Returns the answer to the sender of a record that no engine sees; `None` if the record doesn't name its sender.
+fn turned_away(record: &EventRecord, result: &str, reason: &str, now: Timestamp) -> Option<(EventId, AnswerView)> {
+    let (id, rollout) = id_of(record)?;
+    let answer = AnswerView {
+        source: id.source.clone(),
+        id: id.id.clone(),
+        result: result.to_owned(),
+        reason: reason.to_owned(),
+        rollout: rollout.map(|rollout| rollout.to_string()),
+        at: now,
+    };
+    Some((id, answer))
 }
 
 /// Returns the span of an effect, with the ids by which its log lines are found.

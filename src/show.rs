@@ -1,6 +1,7 @@
-//! The present state of the rollouts for readers: the API, the page and the demo read it here and never ask an engine.
+//! The present state of the rollouts for readers: the API, the page and the demo read it here and never ask an engine. The rollouts of
+//! the partitions that other processes own are shown as their journals have them, with the age of that knowledge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bellwether_core::engine::show;
@@ -11,12 +12,20 @@ use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{broadcast, watch};
 
+use crate::clock::Stopwatch;
+use crate::journal::partition_of;
+use crate::ports::Partition;
+
+mod ages;
+
+pub use ages::ViewAges;
+
 /// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
 const MOST_SHOWN: usize = 20_000;
 /// Maximum number of answers to events in the view. Beyond it the oldest are removed.
 const MOST_ANSWERS: usize = 20_000;
-/// The time for which an answer is shown.
-const ANSWERS_LAST: Span = Span::from_secs(86_400);
+/// The time for which an answer is shown and kept.
+pub const ANSWERS_LAST: Span = Span::from_secs(86_400);
 /// Maximum number of decisions that a subscriber may leave unread. Beyond it the subscriber misses the oldest ones.
 const MOST_UNREAD: usize = 1024;
 
@@ -27,19 +36,46 @@ pub struct StatusBoard {
     decisions: broadcast::Sender<Decision>,
     /// The workloads with a running rollout.
     running: Arc<RwLock<BTreeSet<Workload>>>,
+    /// The number of partitions; 0 on a board of one process alone.
+    partitions: i32,
+    ages: ViewAges,
+}
+
+/// The views that have changed in a partition of another process.
+#[derive(Debug, Default)]
+pub struct FollowedViews {
+    /// Whether these are the first ones of a reading from the beginning: the rollouts of other workloads don't go on.
+    pub is_all: bool,
+    /// The present rollouts of each changed workload, by its key in the journal; none if the workload is forgotten.
+    pub workloads: BTreeMap<String, Vec<RolloutView>>,
+    /// The answers to events.
+    pub answers: Vec<AnswerView>,
 }
 
 impl Default for StatusBoard {
     fn default() -> StatusBoard {
-        StatusBoard {
-            view: Arc::new(watch::Sender::default()),
-            decisions: broadcast::channel(MOST_UNREAD).0,
-            running: Arc::default(),
-        }
+        StatusBoard::of_partitions(0)
     }
 }
 
 impl StatusBoard {
+    /// Returns an empty board for the rollouts of `partitions` partitions, of which other processes may own some. With 0 there is
+    /// no other process.
+    pub fn of_partitions(partitions: i32) -> StatusBoard {
+        StatusBoard {
+            view: Arc::new(watch::Sender::default()),
+            decisions: broadcast::channel(MOST_UNREAD).0,
+            running: Arc::default(),
+            partitions,
+            ages: ViewAges::new(partitions),
+        }
+    }
+
+    /// Returns the ages of the views.
+    pub fn ages(&self) -> ViewAges {
+        self.ages.clone()
+    }
+
     /// Returns a receiver of the view: its present value and every later one.
     pub fn watch(&self) -> watch::Receiver<Arc<StatusView>> {
         self.view.subscribe()
@@ -101,27 +137,76 @@ impl StatusBoard {
         self.answer(id, answer, true);
     }
 
+    /// Publishes an answer that was given before, as the journal has it.
+    pub fn answered(&self, answer: AnswerView) {
+        let id = EventId { source: answer.source.clone(), id: answer.id.clone() };
+        self.answer(&id, answer, true);
+    }
+
     /// Publishes an answer. With `keeps` an earlier answer to the same event stays.
     fn answer(&self, id: &EventId, answer: AnswerView, keeps: bool) {
-        let since = ANSWERS_LAST.before(answer.at);
+        self.view.send_modify(|view| put_answer(&mut Arc::make_mut(view).answers, id, answer, keeps));
+    }
+
+    /// Notes that this process owns a partition and has published all of its rollouts.
+    pub fn own(&self, partition: Partition) {
         self.view.send_modify(|view| {
-            let answers = &mut Arc::make_mut(view).answers;
-            answers.retain(|_, old| old.at >= since);
-            if !(keeps && answers.contains_key(&id.digest())) {
-                answers.insert(id.digest(), answer);
+            self.ages.own(partition);
+            Arc::make_mut(view).followed.retain(|_, shown| !self.is_of(partition, &shown.workload));
+        });
+    }
+
+    /// Notes that a commit has shown that this process still owns a partition.
+    pub fn committed(&self, partition: Partition) {
+        self.ages.committed(partition);
+    }
+
+    /// Notes that this process owns a partition no longer: its rollouts stay as those of another process. With `is_lost` that one may
+    /// have owned it since the last commit.
+    pub fn release(&self, partition: Partition, is_lost: bool) {
+        self.change_running(|running| running.retain(|workload| !self.is_of(partition, &workload.to_string())));
+        self.view.send_modify(|view| {
+            self.ages.release(partition, is_lost);
+            let view = Arc::make_mut(view);
+            let all = std::mem::take(&mut view.rollouts).into_iter();
+            let (released, kept) = all.partition(|(_, shown)| self.is_of(partition, &shown.workload));
+            view.rollouts = kept;
+            view.followed.extend::<BTreeMap<_, _>>(released);
+            bound(&mut view.followed);
+        });
+    }
+
+    /// Publishes the views that the journal of a partition tells, which was read to the end that it had at `as_of`. They are dropped if
+    /// this process owns the partition, or has a newer view of it.
+    pub fn follow(&self, partition: Partition, views: FollowedViews, as_of: Stopwatch) {
+        let FollowedViews { is_all, workloads, answers } = views;
+        if !is_all && workloads.is_empty() && answers.is_empty() {
+            self.ages.followed(partition, as_of);
+            return;
+        }
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            for answer in answers {
+                let id = EventId { source: answer.source.clone(), id: answer.id.clone() };
+                put_answer(&mut view.answers, &id, answer, true);
             }
-            if answers.len() > MOST_ANSWERS
-                && let Some(oldest) = answers.iter().min_by_key(|(_, answer)| answer.at).map(|(id, _)| id.clone())
-            {
-                answers.remove(&oldest);
+            if self.ages.followed(partition, as_of) {
+                // An ended rollout changes no more, so it stays.
+                view.followed.retain(|_, shown| {
+                    shown.ended.is_some()
+                        || !(workloads.contains_key(&shown.workload)
+                            || is_all && self.is_of(partition, &shown.workload))
+                });
+                let shown = workloads.into_values().flatten().map(|shown| (shown.id.clone(), shown));
+                view.followed.extend(shown);
+                bound(&mut view.followed);
             }
         });
     }
 
-    /// Removes the rollouts of the workloads for whose keys `is_foreign` is true, as those of a released partition.
-    pub fn forget(&self, is_foreign: impl Fn(&str) -> bool) {
-        self.change_running(|running| running.retain(|workload| !is_foreign(&workload.to_string())));
-        self.view.send_modify(|view| Arc::make_mut(view).rollouts.retain(|_, shown| !is_foreign(&shown.workload)));
+    /// Returns whether a workload, by its key in the journal, belongs to a partition. A process alone has only one.
+    fn is_of(&self, partition: Partition, workload: &str) -> bool {
+        self.partitions == 0 || partition_of(workload.as_bytes(), self.partitions) == partition
     }
 
     fn change_running(&self, change: impl FnOnce(&mut BTreeSet<Workload>)) {
@@ -140,14 +225,32 @@ impl StatusBoard {
         self.view.send_modify(|view| {
             let view = Arc::make_mut(view);
             view.rollouts.insert(shown.id.clone(), shown);
-            if view.rollouts.len() > MOST_SHOWN {
-                let oldest =
-                    view.rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
-                if let Some(id) = oldest.map(|shown| shown.id.clone()) {
-                    view.rollouts.remove(&id);
-                }
-            }
+            bound(&mut view.rollouts);
         });
+    }
+}
+
+/// Removes the rollouts that ended first while there are more than [`MOST_SHOWN`].
+fn bound(rollouts: &mut BTreeMap<String, RolloutView>) {
+    while rollouts.len() > MOST_SHOWN {
+        let oldest = rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
+        let Some(id) = oldest.map(|shown| shown.id.clone()) else { return };
+        rollouts.remove(&id);
+    }
+}
+
+/// Adds an answer to `answers`. With `keeps` an earlier answer to the same event stays.
+fn put_answer(answers: &mut BTreeMap<String, AnswerView>, id: &EventId, answer: AnswerView, keeps: bool) {
+    let since = ANSWERS_LAST.before(answer.at);
+    answers.retain(|_, old| old.at >= since);
+    let digest = id.digest();
+    if !(keeps && answers.contains_key(&digest)) {
+        answers.insert(digest, answer);
+    }
+    if answers.len() > MOST_ANSWERS
+        && let Some(oldest) = answers.iter().min_by_key(|(_, answer)| answer.at).map(|(id, _)| id.clone())
+    {
+        answers.remove(&oldest);
     }
 }
 
@@ -197,6 +300,59 @@ mod tests {
         assert_eq!((answer.result.as_str(), answer.is_taken()), ("refused", false));
         assert!(answer.reason.starts_with("no policy covers prod/shop/Deployment/web"), "{answer:?}");
         assert_eq!(view.rollouts[answer.rollout.as_ref().unwrap()].outcome.as_deref(), Some("refused"));
+    }
+
+    fn shown(id: &str, namespace: &str, ended: Option<Timestamp>) -> RolloutView {
+        let workload = format!("prod/{namespace}/Deployment/web");
+        RolloutView { id: id.to_owned(), ended, ..show::unreadable(&workload, "a test", at(0)) }
+    }
+
+    fn ids(rollouts: &BTreeMap<String, RolloutView>) -> Vec<&str> {
+        rollouts.keys().map(String::as_str).collect()
+    }
+
+    fn of(rollouts: &[RolloutView]) -> FollowedViews {
+        let mut views = FollowedViews::default();
+        for shown in rollouts {
+            views.workloads.entry(shown.workload.clone()).or_default().push(shown.clone());
+        }
+        views
+    }
+
+    #[test]
+    fn a_partition_is_shown_once_while_it_is_followed_taken_over_and_released() {
+        let board = StatusBoard::of_partitions(4);
+        let partition = |shown: &RolloutView| partition_of(shown.workload.as_bytes(), 4);
+        let first = shown("first", "shop", None);
+        let others = ["pay", "cart", "mail", "search"].map(|namespace| shown("other", namespace, None));
+        let other = others.into_iter().find(|other| partition(other) != partition(&first)).unwrap();
+        let (here, there) = (partition(&first), partition(&other));
+        let view = || board.watch().borrow().clone();
+        let read = Stopwatch::start();
+        board.follow(here, FollowedViews { is_all: true, ..of(std::slice::from_ref(&first)) }, read);
+        board.follow(there, FollowedViews { is_all: true, ..of(std::slice::from_ref(&other)) }, read);
+        assert_eq!((ids(&view().followed), board.ages().of(&first.workload).is_some()), (vec!["first", "other"], true));
+
+        // Taken over: what was read before comes too late.
+        board.put(first.clone());
+        board.own(here);
+        board.follow(here, of(&[shown("late", "shop", None)]), read);
+        assert_eq!((ids(&view().rollouts), ids(&view().followed)), (vec!["first"], vec!["other"]));
+        assert_eq!(board.ages().of(&first.workload), None);
+
+        // Released: it stays, until the journal tells that another rollout has followed.
+        board.release(here, false);
+        assert_eq!((ids(&view().rollouts), ids(&view().followed)), (vec![], vec!["first", "other"]));
+        let next = [shown("first", "shop", Some(at(5))), shown("second", "shop", None)];
+        board.follow(here, FollowedViews { is_all: true, ..of(&next) }, Stopwatch::start());
+        board.follow(here, of(&[shown("third", "shop", None)]), Stopwatch::start());
+        assert_eq!(
+            ids(&view().followed),
+            ["first", "other", "third"],
+            "an ended one stays, and a replaced one does not"
+        );
+        board.follow(here, FollowedViews { is_all: true, ..FollowedViews::default() }, Stopwatch::start());
+        assert_eq!(ids(&view().followed), ["first", "other"]);
     }
 
     #[test]

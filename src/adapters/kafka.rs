@@ -10,6 +10,8 @@
 //! * **Reading.** An assigned partition stays paused until its journal is restored, and is then read from the position in
 //!   the journal ([`position`]). So no record is fetched before the predecessor's last transaction has ended, and the daemon
 //!   never holds records that it can't handle yet.
+//! * **Following.** The journals of the partitions that other processes own are read as well ([`tail`]), for showing only: by a
+//!   client that is no member of the group.
 //! * **Unknown outcomes.** After an error whose outcome is unknown, the producer is dropped, and the partition is assigned
 //!   again ([`Wake::Assigned`]). The daemon then does the same as at a start.
 //!
@@ -25,7 +27,7 @@ use async_trait::async_trait;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use tokio::sync::mpsc;
 
-use crate::ports::{Journal, JournalError, Journals, Partition, Wake};
+use crate::ports::{Journal, JournalError, JournalFollower, Journals, Partition, Wake};
 
 pub mod error;
 pub mod options;
@@ -36,6 +38,7 @@ mod ownership;
 mod queue;
 mod intake;
 mod reader;
+mod tail;
 mod hanging;
 mod lag;
 mod secrets;
@@ -49,6 +52,7 @@ pub use error::KafkaClientError;
 pub use intake::{KafkaIntake, Pulse};
 pub use options::{Options, Protocol, Security};
 pub use reader::read_decisions;
+pub use tail::KafkaTail;
 
 use ownership::Ownership;
 use position::PositionFacts;
@@ -147,6 +151,14 @@ impl Kafka {
     /// If librdkafka refuses the configuration, or the polling thread can't be started.
     pub fn consume(&self, wakes: mpsc::Sender<Wake>) -> Result<KafkaIntake, KafkaClientError> {
         intake::start(&self.options, Arc::clone(&self.ownership), wakes)
+    }
+
+    /// Reads the journals of the partitions that this process does not own, until the result is dropped.
+    ///
+    /// # Errors
+    /// If the thread can't be started.
+    pub fn follow(&self, follower: Box<dyn JournalFollower>) -> Result<KafkaTail, KafkaClientError> {
+        tail::start(&self.options, self.partitions, Arc::clone(&self.ownership), follower)
     }
 
     /// Returns a producer for the events topic.

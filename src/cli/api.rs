@@ -1,5 +1,6 @@
 //! A client of the daemon's HTTP API.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -7,10 +8,15 @@ use bellwether_core::engine::view::{AnswerView, RolloutView};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
+use super::tell;
+use crate::http::VIEW_PROBLEM;
+
 /// A client of one daemon.
 pub struct ApiClient {
     client: reqwest::Client,
     base: Url,
+    /// Whether the user was told that an answer may be incomplete.
+    has_warned: AtomicBool,
 }
 
 impl ApiClient {
@@ -23,7 +29,7 @@ impl ApiClient {
         let base =
             Url::parse(base).with_context(|| format!("{base:?} is not a URL; write --api http://127.0.0.1:8080"))?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
-        Ok(ApiClient { client, base })
+        Ok(ApiClient { client, base, has_warned: AtomicBool::new(false) })
     }
 
     /// Returns the rollouts that match all pairs of the filter (`namespace`, `workload`, `phase`), the newest first.
@@ -52,6 +58,10 @@ impl ApiClient {
         let response = self.client.get(url).send().await.context(unavailable)?;
         if !response.status().is_success() {
             bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
+        }
+        let problem = response.headers().get(VIEW_PROBLEM).and_then(|problem| problem.to_str().ok());
+        if let Some(problem) = problem.filter(|_| !self.has_warned.swap(true, Ordering::Relaxed)) {
+            tell(&format!("warning: the answer of {} may be incomplete: {problem}\n", self.base));
         }
         response.json().await.with_context(|| format!("the response to {path} is no list that this version reads"))
     }

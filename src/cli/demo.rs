@@ -260,7 +260,8 @@ async fn serve(
     let address = listener.local_addr().ok()?;
     let metrics = crate::metrics::install().ok()?;
     let (_, conditions) = watch::channel(Vec::new());
-    let shown = http::Shown { view: shows.watch(), conditions, heartbeat, metrics, intake, senders: None };
+    let shown =
+        http::Shown { view: shows.watch(), ages: shows.ages(), conditions, heartbeat, metrics, intake, senders: None };
     let stop = stop.clone();
     tokio::spawn(async move { http::serve(listener, &options, shown, stop).await });
     Some(address)

@@ -29,6 +29,7 @@ use crate::daemon::{self, Grid, Parts};
 use crate::events::decode::DecodeOptions;
 use crate::events::identity::{SHORTEST_STAMP_KEY, StampKey};
 use crate::exit;
+use crate::follow::Followed;
 use crate::health::Health;
 use crate::http::{self, Senders, Shown};
 use crate::perform::Executor;
@@ -84,7 +85,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         let reviews = Arc::new(cluster.reviews(config.http.audiences.clone()));
         Arc::new(Senders { reviews, decoding: Arc::clone(&decoding), clock: Arc::clone(&clock) })
     });
-    let shows = StatusBoard::default();
+    let shows = StatusBoard::of_partitions(backend.journals().partitions());
+    backend.follow(Followed::new(config.cluster.clone(), Arc::clone(&clock), shows.clone()))?;
     let sampling = sampling_options(&config);
     let preparing = Arc::new(PrometheusForPreparing(prometheus.clone()));
     let prober = Prober::new(preparing, Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
@@ -131,7 +133,8 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let common = common.clone();
     tasks.restarted("reload", move || reload::follow(common.clone(), policies_now.clone()));
     let intake = backend.http_intake();
-    let shown = Shown { view: shows.watch(), conditions, heartbeat: beat, metrics, intake, senders };
+    let shown =
+        Shown { view: shows.watch(), ages: shows.ages(), conditions, heartbeat: beat, metrics, intake, senders };
     tasks.vital("http", serve(listener, config.http.clone(), shown, stop.clone()));
     tracing::info!(cluster = config.cluster, policies = config.policies.len(), %listen, "running");
 
@@ -299,7 +302,7 @@ min-time = "60s"
         board.show(&WorkloadState::new(workload.clone()));
         assert!(!is_wanted(&workload, "prod", &[], &board), "its rollout is over");
         board.show(&running(&workload, &policies));
-        board.forget(|_| true);
+        board.release(0, false);
         assert!(!is_wanted(&workload, "prod", &[], &board), "its partition is released");
     }
 }

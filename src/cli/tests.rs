@@ -49,6 +49,7 @@ pub(super) fn rollout() -> RolloutView {
             sentence: reason.clone(),
         }],
         history: vec![DecisionView { at, decision: "roll-back".to_owned(), reason, step: Some((2, 3)) }],
+        age: None,
     }
 }
 

@@ -94,5 +94,6 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
         text += "\n";
         text += &table(&["TIME", "DECISION", "REASON"], &rows);
     }
-    format!("{text}\nNext: {}\n{} · policy {} · {}\n", rollout.next, rollout.id, rollout.policy, rollout.mode)
+    let age = rollout.age.map_or_else(String::new, |age| format!(" · as of {age} ago, from another replica's journal"));
+    format!("{text}\nNext: {}\n{} · policy {} · {}{age}\n", rollout.next, rollout.id, rollout.policy, rollout.mode)
 }

@@ -362,7 +362,7 @@ fn is_not_a_setting(name: &str) -> bool {
     name == "API"
         || name == "BY"
         || name == "CONFIG"
-        || (cfg!(feature = "failpoints") && name == "FAILPOINT")
+        || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT"].contains(&name))
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }
 

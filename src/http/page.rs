@@ -1,12 +1,15 @@
 //! The status page: HTML without scripts and without requests to other hosts. It reloads itself every five seconds.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bellwether_core::engine::view::{RolloutView, StatusView};
+use bellwether_core::engine::view::RolloutView;
 
-/// Returns the page with all rollouts.
-pub(super) fn render(view: &StatusView) -> String {
-    let mut rollouts: Vec<&RolloutView> = view.rollouts.values().collect();
+use crate::show::ViewAges;
+
+/// Returns the page with these rollouts, and with the ages of their views.
+pub(super) fn render(rollouts: &[Cow<'_, RolloutView>], ages: &ViewAges) -> String {
+    let mut rollouts: Vec<&RolloutView> = rollouts.iter().map(AsRef::as_ref).collect();
     // Rollouts in progress come first; within both groups the newest is first.
     rollouts.sort_by_key(|rollout| (rollout.ended.is_some(), std::cmp::Reverse(rollout.started)));
     let body: String = rollouts.into_iter().map(section).collect();
@@ -14,8 +17,15 @@ pub(super) fn render(view: &StatusView) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>Bellwether</title>\
-         <link rel=\"stylesheet\" href=\"/style.css\"></head>\n<body><h1>Bellwether</h1>\n{body}\n</body></html>\n"
+         <link rel=\"stylesheet\" href=\"/style.css\"></head>\n<body><h1>Bellwether</h1>\n{}{body}\n</body></html>\n",
+        incomplete(ages)
     )
+}
+
+/// Returns a paragraph about the partitions that the page leaves out, or whose view is old; empty if there are none.
+fn incomplete(ages: &ViewAges) -> String {
+    let problem = ages.problem();
+    problem.map_or_else(String::new, |problem| format!("<p class=\"blind\">Incomplete: {}</p>\n", escape(&problem)))
 }
 
 /// Returns the part of the page for one rollout: its state, its checks and its last 20 decisions.
@@ -23,11 +33,12 @@ fn section(rollout: &RolloutView) -> String {
     let state = rollout.outcome.as_deref().or(rollout.held.as_ref().map(|_| "held")).unwrap_or(&rollout.phase);
     let step = rollout.step.map_or_else(String::new, |(step, of)| format!(" · step {step} of {of}"));
     let observed = rollout.observed.map_or_else(String::new, |share| format!(" (seen {:.1} %)", share * 100.0));
+    let age = rollout.age.map_or_else(String::new, |age| format!(" · as of {age} ago"));
     let mut html = String::new();
     // Writing to a String can't fail.
     let _ = write!(
         html,
-        "<section class=\"{}\"><h2>{} <small>{}</small></h2><p><b>{}</b>{step} · {}{observed} of the traffic · policy {}</p><p>{}</p><p>{}</p>",
+        "<section class=\"{}\"><h2>{} <small>{}</small></h2><p><b>{}</b>{step} · {}{observed} of the traffic · policy {}{age}</p><p>{}</p><p>{}</p>",
         class(state),
         escape(&rollout.short_workload()),
         escape(&rollout.versions()),

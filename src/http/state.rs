@@ -10,6 +10,7 @@ use super::options::Options;
 use super::senders::{Rates, Senders};
 use crate::clock::Stopwatch;
 use crate::ports::Delivery;
+use crate::show::ViewAges;
 
 /// The conditions of `/readyz`, by name: `Ok` if the condition holds, else the reason why it does not.
 pub type Conditions = Vec<(String, Result<(), String>)>;
@@ -19,6 +20,8 @@ pub type Conditions = Vec<(String, Result<(), String>)>;
 pub struct Shown {
     /// The status of all rollouts.
     pub view: watch::Receiver<Arc<StatusView>>,
+    /// The ages of the views.
+    pub ages: ViewAges,
     /// The conditions that hold when this process is ready.
     pub conditions: watch::Receiver<Conditions>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.

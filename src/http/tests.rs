@@ -1,6 +1,6 @@
 //! Tests of the server over a real socket.
 
-use bellwether_core::engine::view::{DecisionView, StatusView};
+use bellwether_core::engine::view::{AnswerView, DecisionView, RolloutView, StatusView};
 use bellwether_core::ids::{Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::time::Span;
@@ -17,6 +17,7 @@ use crate::events::decode::DecodeOptions;
 use crate::events::identity::StampKey;
 use crate::events::mapping::Mapping;
 use crate::ports::{Delivery, Receipt, Reviews, User};
+use crate::show::{FollowedViews, StatusBoard, ViewAges};
 
 struct Server {
     base: String,
@@ -54,15 +55,27 @@ async fn server(options: Options) -> (Server, Receiver<Delivery>) {
 /// Starts a server with a check of senders.
 async fn server_with(options: Options, senders: Option<Arc<Senders>>) -> (Server, Receiver<Delivery>) {
     let rollout = rollout_view();
-    let (view_to, view) = watch::channel(Arc::new(StatusView {
+    let view = StatusView {
         rollouts: [(rollout.id.clone(), rollout)].into(),
         answers: [("digest".to_owned(), answer_view())].into(),
-    }));
+        ..StatusView::default()
+    };
+    server_of(options, senders, view, ViewAges::default()).await
+}
+
+/// Starts a server that shows these views.
+async fn server_of(
+    options: Options,
+    senders: Option<Arc<Senders>>,
+    view: StatusView,
+    ages: ViewAges,
+) -> (Server, Receiver<Delivery>) {
+    let (view_to, view) = watch::channel(Arc::new(view));
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
     let (intake, posted) = mpsc::channel(1);
     let recorder = Box::leak(Box::new(metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder()));
-    let shown = Shown { view, conditions, heartbeat, metrics: recorder.handle(), intake, senders };
+    let shown = Shown { view, ages, conditions, heartbeat, metrics: recorder.handle(), intake, senders };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { serve(listener, &options, shown, CancellationToken::new()).await });
@@ -103,6 +116,7 @@ fn rollout_view() -> RolloutView {
         ended: None,
         checks: Vec::new(),
         history: vec![DecisionView { at, decision: "start".to_owned(), reason: "asked for".to_owned(), step: None }],
+        age: None,
     }
 }
 
@@ -142,6 +156,50 @@ async fn each_route_answers_as_documented() {
         let (code, body) = get_text(&server.base, path).await;
         assert!(code == status && body.contains(part), "{path}: {code} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_partition_is_told() {
+    let board = StatusBoard::of_partitions(2);
+    let rollout = RolloutView { phase: "stepping".to_owned(), ..rollout_view() };
+    let partition = crate::journal::partition_of(rollout.workload.as_bytes(), 2);
+    let views = FollowedViews {
+        is_all: true,
+        workloads: [(rollout.workload.clone(), vec![rollout])].into(),
+        ..Default::default()
+    };
+    board.follow(partition, views, Stopwatch::start());
+    let view = board.watch().borrow().as_ref().clone();
+    let (server, _posted) = server_of(Options::default(), None, view, board.ages()).await;
+    let get = |path: &str| client().get(format!("{}{path}", server.base)).send();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+
+    let unread = format!("partition {} is not read yet", 1 - partition);
+    for (path, status, part) in [
+        ("/api/v1/rollouts", 200, "\"age\":\""),
+        ("/api/v1/rollouts/web-1", 200, "\"age\":\""),
+        ("/api/v1/rollouts/none", 503, unread.as_str()),
+        ("/api/v1/answers", 200, "[]"),
+        ("/", 200, "s ago</p>"),
+        ("/", 200, &format!("Incomplete: {unread}")),
+        ("/metrics", 200, "bellwether_view_age_seconds "),
+        ("/metrics", 200, "bellwether_rollouts{phase=\"stepping\"} 0"),
+    ] {
+        let answer = get(path).await.unwrap();
+        if path != "/metrics" {
+            let age: f64 = answer.headers()[VIEW_AGE].to_str().unwrap().parse().unwrap();
+            assert!((0.2..30.0).contains(&age), "{path}: {age}");
+            assert_eq!(answer.headers()[VIEW_PROBLEM], unread, "{path}");
+        }
+        let (code, body) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert!(code == status && body.contains(part), "{path}: {code} {body}");
+    }
+    let page = get_text(&server.base, "/metrics").await.1;
+    let age = page.lines().find_map(|line| line.strip_prefix("bellwether_view_age_seconds ")?.parse::<f64>().ok());
+    assert!(age.is_some_and(|age| (0.2..30.0).contains(&age)), "{age:?}");
+    board.follow(1 - partition, FollowedViews::default(), Stopwatch::start());
+    let answer = get("/api/v1/rollouts/none").await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers().get(VIEW_PROBLEM)), (404, None));
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod clock;
+mod followed;
 mod oversized;
 mod resting;
 mod stuck;
@@ -93,6 +94,9 @@ enum Fault {
     Lost,
 }
 
+/// The journal entries that one commit writes, or removes.
+type Puts = Vec<(String, Option<Vec<u8>>)>;
+
 /// The records of the wrappers.
 #[derive(Default)]
 struct Records {
@@ -104,6 +108,8 @@ struct Records {
     fault: Mutex<Option<(u64, Fault)>>,
     /// All values in the journal as text. A committed effect is named in a snapshot.
     committed: Mutex<String>,
+    /// The journal entries of each commit, in their order.
+    batches: Mutex<Vec<Puts>>,
     /// Effects that were performed before they were committed.
     uncommitted: Mutex<Vec<String>>,
     /// All effects that were performed.
@@ -148,6 +154,7 @@ impl Journal for Recorded<Box<dyn Journal>> {
         for value in batch.puts.iter().filter_map(|(_, value)| value.as_ref()) {
             self.records.committed.lock().unwrap().push_str(&String::from_utf8_lossy(value));
         }
+        self.records.batches.lock().unwrap().push(batch.puts.clone());
         self.inner.commit(batch).await?;
         match fault {
             Some(_) => Err(JournalError::Unknown("the answer is lost, as the test requires".to_owned())),

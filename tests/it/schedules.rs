@@ -201,7 +201,7 @@ impl Setting {
         let partition = self.schedule.below(PARTITIONS as usize) as Partition;
         self.broker.revoke(partition);
         let (done, released) = oneshot::channel();
-        running.wakes.send(Wake::Revoked { partition, done }).await.unwrap();
+        running.wakes.send(Wake::Revoked { partition, is_lost: false, done }).await.unwrap();
         // The broker waits for a while only.
         let _ = tokio::time::timeout(Duration::from_secs(5), released).await;
         tokio::time::sleep(Duration::from_millis(self.schedule.below(3000) as u64)).await;

@@ -24,6 +24,7 @@ mod member;
 mod position;
 mod script;
 mod secured;
+mod tail;
 mod wire;
 
 /// Deadline for one step of a test.
@@ -43,6 +44,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_dead_letters_and_rekeyed_records_are_in_the_transaction", brokers, dead_and_rekeyed),
         trial("kafka_a_record_with_huge_key_headers_and_value_becomes_a_dead_letter", brokers, huge_dead_letter),
         trial("kafka_a_second_replica_takes_its_share_and_fences_the_first", brokers, shared),
+        trial("kafka_the_journals_of_other_processes_are_followed", brokers, tail::followed),
         trial("kafka_a_static_member_comes_back_to_its_partitions", brokers, static_member),
         trial("kafka_an_orderly_restart_of_a_static_member_moves_no_partition", brokers, member::restarted),
         trial("kafka_a_changed_password_file_connects_anew", brokers, member::new_password),
@@ -517,7 +519,7 @@ impl Daemon {
     async fn next(&mut self) -> Option<EventRecord> {
         match self.wakes.recv().await.expect("the intake has ended") {
             Wake::Assigned(partition) => drop(self.held.insert(partition)),
-            Wake::Revoked { partition, done } => {
+            Wake::Revoked { partition, done, .. } => {
                 self.held.remove(&partition);
                 drop(done);
             }

@@ -15,6 +15,7 @@ mod outage;
 mod people;
 mod plane;
 mod poison;
+mod replicas;
 mod rollout;
 mod stages;
 mod unkind;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Story> {
         middle::stories(),
         kills::stories(),
         away::stories(),
+        replicas::stories(),
         people::stories(),
         embedded::stories(),
         access::stories(),

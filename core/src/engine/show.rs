@@ -53,6 +53,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
                 step: step(entry.step),
             })
             .collect(),
+        age: None,
     }
 }
 
@@ -100,6 +101,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         ended: Some(at),
         checks: Vec::new(),
         history: vec![DecisionView { at, decision: DecisionKind::Refuse.to_string(), reason, step: None }],
+        age: None,
     })
 }
 
@@ -153,6 +155,7 @@ pub fn unreadable(workload: &str, why: &str, now: Timestamp) -> RolloutView {
         ended: None,
         checks: Vec::new(),
         history: Vec::new(),
+        age: None,
     }
 }
 

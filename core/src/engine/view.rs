@@ -55,6 +55,10 @@ pub struct RolloutView {
     pub checks: Vec<CheckView>,
     /// The decisions so far, oldest first.
     pub history: Vec<DecisionView>,
+    /// The age of this view: the time since the journal of the workload's partition was read to its end. `None` from the process
+    /// that owns the partition, whose view is the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<Span>,
 }
 
 /// The result of one check at its last look.
@@ -168,12 +172,15 @@ impl AnswerView {
     }
 }
 
-/// The views of all rollouts that this process owns. The daemon publishes it after each turn of its loop.
+/// The views of all rollouts. The daemon publishes it after each turn of its loop.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StatusView {
-    /// The rollouts by id.
+    /// The rollouts of this process's own partitions, by id.
     pub rollouts: BTreeMap<String, RolloutView>,
+    /// The rollouts of the partitions of other processes, by id, as the journals have them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub followed: BTreeMap<String, RolloutView>,
     /// The answers to the newest events, by the [digest](crate::ids::EventId::digest) of source and id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, AnswerView>,

@@ -226,8 +226,8 @@ impl ConsumerContext for RebalanceContext {
             if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS {
                 let partitions: Vec<Partition> = list.elements().iter().map(|element| element.partition()).collect();
                 // A lost assignment may belong to another member already, so waiting for the release gains nothing.
-                let timeout = if consumer.assignment_lost() { Duration::ZERO } else { RELEASE_TIMEOUT };
-                self.revoke(&partitions, timeout);
+                let is_lost = consumer.assignment_lost();
+                self.revoke(&partitions, is_lost, if is_lost { Duration::ZERO } else { RELEASE_TIMEOUT });
             } else {
                 tracing::error!(error = %RDKafkaErrorCode::from(event), "rebalance of the consumer group failed");
             }
@@ -258,14 +258,14 @@ impl RebalanceContext {
     }
 
     /// Revokes partitions and waits until the daemon has released them, for `timeout` at most.
-    fn revoke(&self, partitions: &[Partition], timeout: Duration) {
+    fn revoke(&self, partitions: &[Partition], is_lost: bool, timeout: Duration) {
         let mut unreleased = Vec::new();
         for &partition in partitions {
             self.ownership.revoked(partition);
             self.queue.drop_records(partition);
             metrics::kafka_lag(partition, 0);
             let (done, released) = oneshot::channel();
-            self.queue.push(Wake::Revoked { partition, done });
+            self.queue.push(Wake::Revoked { partition, is_lost, done });
             unreleased.push(released);
         }
         let deadline = Instant::now() + timeout;
@@ -387,7 +387,7 @@ impl Poller {
     fn leave(&mut self) {
         self.started.clear();
         if self.is_static {
-            self.consumer.context().revoke(&self.ownership.partitions(), RELEASE_TIMEOUT);
+            self.consumer.context().revoke(&self.ownership.partitions(), false, RELEASE_TIMEOUT);
             return;
         }
         self.consumer.unsubscribe();
@@ -400,7 +400,7 @@ impl Poller {
         }
         let remaining = self.ownership.partitions();
         if !remaining.is_empty() {
-            self.consumer.context().revoke(&remaining, RELEASE_TIMEOUT);
+            self.consumer.context().revoke(&remaining, false, RELEASE_TIMEOUT);
         }
     }
 

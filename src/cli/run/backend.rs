@@ -10,13 +10,13 @@ use futures::FutureExt as _;
 use tokio::sync::mpsc;
 
 use super::QUEUE_CAPACITY;
-use crate::adapters::kafka::{Emitter, Kafka, KafkaIntake, Pulse};
+use crate::adapters::kafka::{Emitter, Kafka, KafkaIntake, KafkaTail, Pulse};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::journal::JournalKind;
 use crate::journal::embedded::Embedded;
-use crate::ports::{Delivery, EventRecord, Journals, Receipt, Wake};
+use crate::ports::{Delivery, EventRecord, JournalFollower, Journals, Receipt, Wake};
 use crate::supervise::Tasks;
 
 /// The time without a posted event after which the producer of posted events does its work at rest.
@@ -29,7 +29,7 @@ pub(super) struct Backend {
 }
 
 enum Kind {
-    Kafka { kafka: Kafka, intake: KafkaIntake },
+    Kafka { kafka: Kafka, intake: KafkaIntake, tail: Option<KafkaTail> },
     Embedded(Embedded),
 }
 
@@ -50,7 +50,7 @@ impl Backend {
                 let kafka = Kafka::connect(config.kafka.clone()).await?;
                 let intake = kafka.consume(wakes)?;
                 tasks.vital("posted-events", produce(posted, kafka.emitter()?, Arc::clone(decoding)).map(Ok));
-                Kind::Kafka { kafka, intake }
+                Kind::Kafka { kafka, intake, tail: None }
             }
             JournalKind::Embedded => {
                 let journal = Embedded::with_options(&config.journal)?;
@@ -67,6 +67,17 @@ impl Backend {
             Kind::Kafka { kafka, .. } => Arc::new(kafka.clone()),
             Kind::Embedded(journal) => Arc::new(journal.clone()),
         }
+    }
+
+    /// Follows the journals of the partitions that other processes own. The embedded journal belongs to one process.
+    ///
+    /// # Errors
+    /// The thread that reads them can't be started.
+    pub(super) fn follow(&mut self, follower: impl JournalFollower + 'static) -> anyhow::Result<()> {
+        if let Kind::Kafka { kafka, tail, .. } = &mut self.kind {
+            *tail = Some(kafka.follow(Box::new(follower))?);
+        }
+        Ok(())
     }
 
     /// Returns the queue of posted events.

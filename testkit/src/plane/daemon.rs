@@ -38,6 +38,8 @@ pub struct Daemon {
     kubeconfig: PathBuf,
     /// The failpoint of the next start, and how often it is passed before.
     failpoint: Option<(Failpoint, u64)>,
+    /// The workload towards which it is a program of the next version, from the next start on.
+    next_format: Option<String>,
     /// Length of the log at the last start, in bytes.
     log_before: u64,
     process: Option<Program>,
@@ -83,6 +85,7 @@ impl Daemon {
             logs: sandbox.plane.logs.clone(),
             kubeconfig,
             failpoint: None,
+            next_format: None,
             log_before: 0,
             process: None,
         })
@@ -141,6 +144,7 @@ impl Daemon {
         command.args(["run", "--config"]).arg(self.config());
         let failpoint = self.failpoint.map(|(failpoint, passes)| format!("{}:{passes}", failpoint.name()));
         command.envs(failpoint.map(|text| ("BELLWETHER_FAILPOINT", text)));
+        command.envs(self.next_format.as_ref().map(|workload| ("BELLWETHER_NEXT_FORMAT", workload)));
         self.log_before = fs::metadata(self.log_file()).map_or(0, |log| log.len());
         self.process = Some(Program::spawn(&self.name, command, &self.logs)?);
         Ok(())
@@ -227,6 +231,12 @@ impl Daemon {
     /// Sets the failpoint that ends the daemon from its next start on, and how often it is passed before.
     pub fn set_failpoint(&mut self, failpoint: Option<(Failpoint, u64)>) {
         self.failpoint = failpoint;
+    }
+
+    /// Makes the daemon a program of the next version towards a workload, from its next start on: it writes the workload's journal
+    /// entries in the next format, and reads them.
+    pub fn set_next_format(&mut self, workload: String) {
+        self.next_format = Some(workload);
     }
 
     /// Waits until the daemon owns a partition, and then up to `within` until its failpoint ends it.

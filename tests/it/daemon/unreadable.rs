@@ -129,6 +129,10 @@ impl Entries {
         Entries { policies: Setting::new().policies, entries: BTreeMap::new(), decisions: Vec::new() }
     }
 
+    pub(super) fn entries(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.entries
+    }
+
     pub(super) fn restore(&self) -> Ledger {
         let blank = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
         Ledger::restore(&self.entries, blank).unwrap().0
@@ -162,7 +166,7 @@ pub(super) fn requested(workload: &Workload, id: &str) -> Event {
     Event::Requested { id: event_id(id), time: None, request: serde_json::from_value(request).unwrap() }
 }
 
-fn commanded(verb: &str, scope: &str) -> Event {
+pub(super) fn commanded(verb: &str, scope: &str) -> Event {
     let command = json!({ "scope": scope.parse::<Scope>().unwrap(), "verb": { "verb": verb } });
     Event::Commanded { id: event_id(verb), time: None, command: serde_json::from_value(command).unwrap() }
 }

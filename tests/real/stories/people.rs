@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{LONG, SOON, Story, V2, story};
 
 /// The first port of Slack's stand-ins: between those of daemons and those that the kernel gives to clients.
-const SLACKS: u16 = 25_000;
+pub(super) const SLACKS: u16 = 25_000;
 /// The time after which a message would have been sent a second time. It is longer than the delay of a repetition.
 const REPEATED: Duration = Duration::from_secs(2 * RETRY_AFTER_SECONDS + 2);
 
@@ -30,7 +30,7 @@ pub fn stories() -> Vec<Story> {
 }
 
 /// Returns the section `[slack]` for a stand-in.
-fn slack_section(slack: &SlackEndpoint, sandbox: &Sandbox) -> Result<String> {
+pub(super) fn slack_section(slack: &SlackEndpoint, sandbox: &Sandbox) -> Result<String> {
     let file = sandbox.plane.data.join(format!("{}.slack", sandbox.namespace));
     std::fs::write(&file, format!("{}\n", slack.webhook))?;
     Ok(format!("[slack]\nwebhook-file = {:?}\n", file.display().to_string()))

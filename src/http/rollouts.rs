@@ -1,0 +1,125 @@
+//! The rollouts and the answers to events, as JSON. Any replica answers for all partitions: for those of other processes as their
+//! journals were last read, with the age of that knowledge.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
+use bellwether_core::time::Span;
+use serde::Deserialize;
+
+use super::answer::{busy, problem};
+use super::state::App;
+use crate::show::ViewAges;
+
+/// The header with the age of an answer in seconds; 0 if it is the present state.
+pub const VIEW_AGE: HeaderName = HeaderName::from_static("bellwether-view-age");
+/// The header that names the partitions which the answer leaves out, or whose view is old; absent if there are none.
+pub const VIEW_PROBLEM: HeaderName = HeaderName::from_static("bellwether-view-problem");
+
+/// The query of `/api/v1/rollouts`: a filter. An absent field lets all rollouts through.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolloutFilter {
+    namespace: Option<String>,
+    /// The workload's name, `namespace/name`, or its full key.
+    workload: Option<String>,
+    phase: Option<String>,
+}
+
+impl RolloutFilter {
+    fn includes(&self, rollout: &RolloutView) -> bool {
+        let short = rollout.short_workload();
+        let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
+        self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+            && self.phase.as_ref().is_none_or(|wanted| *wanted == rollout.phase)
+            && self.workload.as_ref().is_none_or(|wanted| [name, &short, &rollout.workload].contains(&wanted.as_str()))
+    }
+}
+
+/// The query of `/api/v1/answers`: a filter. An absent field lets all answers through.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnswerFilter {
+    /// The event's id.
+    id: Option<String>,
+    /// The event's source.
+    source: Option<String>,
+    /// The id of the rollout that the event requests.
+    rollout: Option<String>,
+}
+
+impl AnswerFilter {
+    fn includes(&self, answer: &AnswerView) -> bool {
+        self.id.as_ref().is_none_or(|wanted| *wanted == answer.id)
+            && self.source.as_ref().is_none_or(|wanted| *wanted == answer.source)
+            && self.rollout.as_ref().is_none_or(|wanted| Some(wanted) == answer.rollout.as_ref())
+    }
+}
+
+/// Handles `GET /api/v1/rollouts`.
+pub(super) async fn list(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
+    let (view, ages) = (Arc::clone(&app.shown.view.borrow()), &app.shown.ages);
+    let found = chosen(&view, ages, |rollout| filter.includes(rollout));
+    with_age(ages, ages.oldest(), Json(found))
+}
+
+/// Handles `GET /api/v1/rollouts/ID`. While a partition is not read yet, a rollout that is not found may be one of its.
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Response {
+    let ages = &app.shown.ages;
+    // Taken before the view, which can only be newer then.
+    let unread = ages.unread();
+    let view = Arc::clone(&app.shown.view.borrow());
+    match (chosen(&view, ages, |rollout| rollout.id == id).pop(), unread) {
+        (Some(rollout), _) => with_age(ages, rollout.age, Json(rollout)),
+        (None, Some(unread)) => {
+            let message = format!("there is no rollout by that id so far, and {unread}; ask again in a second");
+            with_age(ages, ages.oldest(), busy(&message))
+        }
+        (None, None) => {
+            let message = "there is no rollout by that id; GET /api/v1/rollouts lists them";
+            with_age(ages, ages.oldest(), problem(StatusCode::NOT_FOUND, message))
+        }
+    }
+}
+
+/// Handles `GET /api/v1/answers`.
+pub(super) async fn answers(State(app): State<App>, Query(filter): Query<AnswerFilter>) -> Response {
+    let view = Arc::clone(&app.shown.view.borrow());
+    let found: Vec<&AnswerView> = view.answers.values().filter(|answer| filter.includes(answer)).collect();
+    with_age(&app.shown.ages, app.shown.ages.oldest(), Json(found))
+}
+
+/// Returns the rollouts for which `is_wanted` is true: this process's own, and those of others with their age.
+pub(super) fn chosen<'a>(
+    view: &'a StatusView,
+    ages: &ViewAges,
+    is_wanted: impl Fn(&RolloutView) -> bool,
+) -> Vec<Cow<'a, RolloutView>> {
+    let own = view.rollouts.values().filter(|rollout| is_wanted(rollout)).map(Cow::Borrowed);
+    let others = view.followed.values();
+    let others = others.filter(|rollout| is_wanted(rollout) && !view.rollouts.contains_key(&rollout.id));
+    let aged = others.map(|rollout| RolloutView { age: ages.of(&rollout.workload), ..rollout.clone() });
+    own.chain(aged.map(Cow::Owned)).collect()
+}
+
+/// Returns an answer with the headers that tell its age, which is `age` or else 0, and the problems of the views.
+pub(super) fn with_age(ages: &ViewAges, age: Option<Span>, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    let seconds = age.unwrap_or_default().to_std().as_secs_f64();
+    let mut add = |name: HeaderName, value: String| {
+        // The texts are ASCII without control characters.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    add(VIEW_AGE, format!("{seconds:.1}"));
+    if let Some(problem) = ages.problem() {
+        add(VIEW_PROBLEM, problem);
+    }
+    response
+}

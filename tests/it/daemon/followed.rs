@@ -1,0 +1,198 @@
+//! A partition that another process owns: its journal tells the same rollouts and answers as its owner, after each commit.
+
+use bellwether::ledger::Ledger;
+use bellwether::ledger::followed::FollowedPartition;
+use bellwether::show::{ANSWERS_LAST, FollowedViews};
+use bellwether_core::engine::Disposition;
+use bellwether_core::engine::show;
+use bellwether_core::engine::view::{AnswerView, RolloutView};
+use bellwether_core::ids::EventId;
+
+use super::unreadable::{Entries, commanded, now, requested};
+use super::*;
+
+/// The rollouts that go on, by id, and the newest ended one of each workload.
+type Rollouts = BTreeMap<String, RolloutView>;
+
+fn note(followed: &mut FollowedPartition, puts: &Puts) {
+    puts.iter().for_each(|(key, value)| followed.note(key, value.as_deref()));
+}
+
+fn rollouts_of(views: FollowedViews) -> BTreeMap<String, Rollouts> {
+    let by_id = |rollouts: Vec<RolloutView>| rollouts.into_iter().map(|shown| (shown.id.clone(), shown)).collect();
+    views.workloads.into_iter().map(|(workload, rollouts)| (workload, by_id(rollouts))).collect()
+}
+
+/// Returns the rollouts of each workload as a restored owner shows them.
+fn owned(entries: &BTreeMap<String, Vec<u8>>, policies: &[Policy]) -> BTreeMap<String, Rollouts> {
+    let blank = Engine::new("test".to_owned(), policies.to_vec(), Span::from_secs(86_400));
+    let (ledger, _) = Ledger::restore(entries, blank).unwrap();
+    let states = ledger.engine().states();
+    let views = states.map(|state| {
+        let rollouts = state.rollout.iter().map(show::view).chain(show::queued(state));
+        (state.workload.to_string(), rollouts.map(|shown| (shown.id.clone(), shown)).collect())
+    });
+    views.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    // The second request waits for the first rollout or replaces it.
+    setting.request(&daemon, "b", "3-err20").await;
+    let decisions = daemon.until(|decision| decision.ending == Some(Ending::RolledBack)).await;
+    assert!(decisions.len() > 4, "{:?}", described(&decisions));
+    let shown_by_owner = daemon.view.borrow().clone();
+    daemon.stop().await;
+
+    let batches = setting.records.batches.lock().unwrap().clone();
+    let inputs = batches.iter().flatten().filter(|(key, value)| key.contains("/block/") && value.is_some()).count();
+    assert!(inputs > 5, "{inputs} inputs lie between the snapshots");
+    let mut entries = BTreeMap::new();
+    let (mut steady, mut shown) = (FollowedPartition::new("test"), BTreeMap::new());
+    for (n, puts) in batches.iter().enumerate() {
+        for (key, value) in puts {
+            match value {
+                Some(value) => drop(entries.insert(key.clone(), value.clone())),
+                None => drop(entries.remove(key)),
+            }
+        }
+        note(&mut steady, puts);
+        let views = steady.apply(now());
+        assert_eq!(views.is_all, n == 0);
+        shown.extend(rollouts_of(views));
+        let expected = owned(&entries, &setting.policies);
+        assert_eq!(shown, expected, "after commit {n}, one by one");
+
+        let mut fresh = FollowedPartition::new("test");
+        batches[..=n].iter().for_each(|puts| note(&mut fresh, puts));
+        assert_eq!(rollouts_of(fresh.apply(now())), expected, "after commit {n}, at once");
+    }
+    for (id, rollout) in shown.into_values().flatten() {
+        assert_eq!(shown_by_owner.rollouts.get(&id), Some(&rollout), "as the owner has shown it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_known_after_a_restart_and_to_a_follower() {
+    let mut setting = Setting::new();
+    let daemon = setting.start().await;
+    setting.request(&daemon, "a", "2").await;
+    // One that the engine refuses, and one that it does not see.
+    let elsewhere = setting.event_of(&"test/elsewhere/Deployment/web".parse().unwrap(), "b", "2", setting.offset);
+    let empty = wrap(REQUESTED, "/test", "c", now(), &workload().to_string(), serde_json::json!({}));
+    let empty = EventRecord { partition: 0, offset: setting.offset + 1, ..empty.to_record(&workload().to_string()) };
+    setting.offset += 2;
+    for refused in [elsewhere, empty] {
+        let receipt = daemon.send(refused).await;
+        assert!(matches!(receipt, Some(Receipt::Dead(_))), "{receipt:?}");
+    }
+    setting.request(&daemon, "a", "2").await;
+    let before = daemon.view.borrow().answers.clone();
+    let results: BTreeMap<&str, &str> =
+        before.values().map(|answer| (answer.id.as_str(), answer.result.as_str())).collect();
+    assert_eq!(
+        results,
+        BTreeMap::from([("a", AnswerView::TAKEN), ("b", AnswerView::REFUSED), ("c", AnswerView::REFUSED)])
+    );
+    daemon.stop().await;
+
+    let mut followed = FollowedPartition::new("test");
+    setting.records.batches.lock().unwrap().iter().for_each(|puts| note(&mut followed, puts));
+    let told = followed.apply(now()).answers;
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|answer| before.values().any(|known| known == answer)), "{told:#?}");
+
+    let mut daemon = setting.start().await;
+    daemon.until(|_| true).await;
+    assert_eq!(daemon.view.borrow().answers, before);
+    daemon.stop().await;
+}
+
+#[test]
+fn the_answers_of_a_day_are_kept_and_of_many_the_newest() {
+    let mut journal = Entries::new();
+    let mut ledger = journal.restore();
+    let answer = |n: u64| AnswerView {
+        source: "/test".to_owned(),
+        id: n.to_string(),
+        result: AnswerView::TAKEN.to_owned(),
+        reason: String::new(),
+        rollout: None,
+        at: Span::from_secs(n).after(now()),
+    };
+    let key = |n: u64| {
+        let id = EventId { source: "/test".to_owned(), id: n.to_string() };
+        (format!("answer/{}", id.digest()), id)
+    };
+    let mut batch = Batch::default();
+    for n in 0..5_002 {
+        ledger.answered(&key(n).1, &answer(n), false, &mut batch);
+    }
+    let removed: Vec<String> =
+        batch.puts.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
+    assert_eq!(removed, [key(0).0, key(1).0]);
+    let mut batch = Batch::default();
+    ledger.answered(&key(2).1, &answer(9), true, &mut batch);
+    assert!(batch.is_empty(), "an answer to an event that comes again");
+    ledger.forget(ANSWERS_LAST.after(Span::from_secs(4).after(now())), &mut batch);
+    let removed: Vec<&String> = batch.puts.iter().map(|(key, _)| key).collect();
+    assert_eq!(removed.len(), 2, "those of the seconds 2 and 3");
+    assert!(removed.contains(&&key(2).0) && removed.contains(&&key(3).0), "{removed:?}");
+    assert_eq!(journal.step(&mut ledger, requested(&workload(), "a")).0, Disposition::Changed);
+}
+
+#[test]
+fn a_follower_names_the_workload_that_it_can_not_read_and_shows_the_others() {
+    let mut journal = Entries::new();
+    let mut ledger = journal.restore();
+    journal.step(&mut ledger, requested(&workload(), "a"));
+    journal.step(&mut ledger, requested(&super::unreadable::api(), "b"));
+    journal.step(&mut ledger, commanded("freeze", "test/shop"));
+    let newer = format!("{}/snap", workload());
+    let mut followed = FollowedPartition::new("test");
+    for (key, value) in journal.entries() {
+        let value = if *key == newer { br#"{"format":99}"#.as_slice() } else { value };
+        followed.note(key, Some(value));
+    }
+    let views = followed.apply(now());
+    let phases: Vec<(&str, &str)> =
+        views.workloads.values().flatten().map(|shown| (shown.workload.as_str(), shown.phase.as_str())).collect();
+    assert_eq!(phases.len(), 2, "{phases:?}");
+    let unreadable: Vec<&RolloutView> =
+        views.workloads.values().flatten().filter(|shown| shown.phase == RolloutView::UNREADABLE).collect();
+    let [shown] = unreadable.as_slice() else { panic!("{phases:?}") };
+    assert_eq!(shown.workload, workload().to_string());
+    assert!(shown.reason.contains("it has format 99") && shown.reason.contains("the one that owns"), "{shown:#?}");
+    // It is told once, and gone with its entries.
+    followed.note(&newer, Some(br#"{"format":99}"#));
+    assert!(followed.apply(now()).workloads.is_empty());
+    followed.note(&newer, None);
+    assert_eq!(followed.apply(now()).workloads, BTreeMap::from([(workload().to_string(), Vec::new())]));
+}
+
+#[test]
+fn a_follower_is_not_misled_by_the_names_of_namespaces_and_keeps_no_template() {
+    let mut journal = Entries::new();
+    let mut ledger = journal.restore();
+    let odd: Workload = "test/block/Deployment/snap".parse().unwrap();
+    let mut policy = setting_policy();
+    policy.matches.namespaces = vec!["block".to_owned()];
+    ledger.set_policies(vec![policy]);
+    let (disposition, why) = journal.step(&mut ledger, requested(&odd, "a"));
+    assert_eq!(disposition, Disposition::Changed, "{why}");
+    let mut followed = FollowedPartition::new("test");
+    journal.entries().iter().for_each(|(key, value)| followed.note(key, Some(value)));
+    followed.note(&format!("{odd}/template/0"), Some(b"a secret"));
+    assert_eq!(
+        followed.unapplied(),
+        journal.entries().keys().filter(|key| key.ends_with("/snap") || key.starts_with("answer/")).count()
+    );
+    assert_eq!(followed.apply(now()).workloads.into_keys().collect::<Vec<_>>(), [odd.to_string()]);
+}
+
+fn setting_policy() -> Policy {
+    Setting::new().policies.remove(0)
+}
