@@ -30,6 +30,7 @@ const SEEDS: &str = "every_seed_keeps_the_invariants";
 const DOUBT: &str = "after_a_commit_without_an_answer_the_partition_is_opened_again";
 const MODEL: &str = "kafka_agrees_with_the_simulators_broker";
 const SCHEDULES: &str = "every_schedule_of_faults_ends_as_the_one_without";
+const CHAOS: &str = "chaos::sixty_faults_over_sixty_rollouts_change_no_ending";
 const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothing";
 
 #[rustfmt::skip]
@@ -108,6 +109,9 @@ const DURABILITY: &[Fault] = &[
     fault(18, "a file with Kafka credentials changes", "all clients connect anew with the new content", &["a_change_of_content_is_found_once_and_a_missing_file_is_none", "kafka_a_changed_password_file_connects_anew"]),
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
     fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),
+    fault(22, "faults of many kinds at the same time, while rollouts run on 32 workloads", "each rollout ends as without them; no effect, decision or write is made twice, and no request reaches a deleted canary", &[CHAOS, "soak::five_hundred_faults_change_no_ending"]),
+    fault(23, "the network between a daemon and the API server is slow", "the rollouts are delayed and end as without it", &[CHAOS]),
+    fault(24, "a pod of either version is deleted or evicted during a rollout", "no version is blamed for it", &[CHAOS]),
 ];
 
 fn table() -> String {
