@@ -30,6 +30,7 @@ const SEEDS: &str = "every_seed_keeps_the_invariants";
 const DOUBT: &str = "after_a_commit_without_an_answer_the_partition_is_opened_again";
 const MODEL: &str = "kafka_agrees_with_the_simulators_broker";
 const SCHEDULES: &str = "every_schedule_of_faults_ends_as_the_one_without";
+const CHAOS: &str = "chaos::sixty_faults_over_sixty_rollouts_change_no_ending";
 const ZOMBIE: &str = "kills::a_daemon_that_wakes_after_its_session_writes_nothing";
 
 #[rustfmt::skip]
@@ -109,7 +110,10 @@ const DURABILITY: &[Fault] = &[
     fault(19, "a topic that exists has settings that lose acknowledged writes, or is too small for the records", "what would lose or mix up state is refused by name, and the rest is warned of", &["each_setting_that_loses_state_is_refused_and_a_doubtful_one_warned_of", "kafka_topics_with_wrong_settings_are_refused_by_name"]),
     fault(20, "a replica is asked for a rollout whose partition another one owns, or no one", "it answers from the journal, with the age of its view; a partition that it has not read yet is named", &["replicas::any_replica_answers_and_a_killed_owner_is_replaced", "kafka_the_journals_of_other_processes_are_followed", "after_each_commit_a_follower_shows_the_rollouts_of_the_owner", "an_answer_is_known_after_a_restart_and_to_a_follower", "a_partition_is_shown_once_while_it_is_followed_taken_over_and_released", "a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_partition_is_told", "a_view_is_as_old_as_the_last_reading_and_an_old_or_missing_one_is_told"]),
     fault(21, "a file of the configuration changes without a signal", "the policies are reloaded", &["a_changed_and_an_added_file_of_a_directory_are_noticed", "a_refused_configuration_leaves_the_policies_as_they_are"]),
-    fault(22, "standard error is not read", "nothing waits for it: lines that find the queue of the log full are dropped and counted", &["a_log_that_is_not_read_delays_nothing"]),
+    fault(22, "faults of many kinds at the same time, while rollouts run on 32 workloads", "each rollout ends as without them; no effect, decision or write is made twice, and no request reaches a deleted canary", &[CHAOS, "soak::five_hundred_faults_change_no_ending"]),
+    fault(23, "the network between a daemon and the API server is slow", "the rollouts are delayed and end as without it", &[CHAOS]),
+    fault(24, "a pod of either version is deleted or evicted during a rollout", "no version is blamed for it", &[CHAOS]),
+    fault(25, "standard error is not read", "nothing waits for it: lines that find the queue of the log full are dropped and counted", &["a_log_that_is_not_read_delays_nothing"]),
 ];
 
 fn table() -> String {

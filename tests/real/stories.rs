@@ -3,6 +3,7 @@
 mod access;
 mod away;
 mod baseline;
+mod chaos;
 mod cohort;
 mod counting;
 mod embedded;
@@ -55,6 +56,7 @@ pub struct Story {
 /// Returns all stories. The long ones come first, so that none of them runs alone at the end; the exclusive ones come last.
 pub fn all() -> Vec<Story> {
     let mut all: Vec<Story> = [
+        chaos::stories(),
         middle::stories(),
         kills::stories(),
         away::stories(),
@@ -79,6 +81,7 @@ pub fn all() -> Vec<Story> {
     .flatten()
     .collect();
     if std::env::var_os("BELLWETHER_SOAK").is_some() {
+        all.extend(chaos::soaks());
         all.extend(away::soaks());
         all.extend(outage::soaks());
         all.extend(unkind_many::soaks());
@@ -90,9 +93,18 @@ pub fn all() -> Vec<Story> {
 
 /// Returns a story that runs beside others.
 pub fn story(name: &'static str, body: impl AsyncFnOnce(&Sandbox) -> Result<()> + Send + 'static) -> Story {
+    story_within(name, DEADLINE, body)
+}
+
+/// Returns a story that runs beside others and has another deadline.
+pub fn story_within(
+    name: &'static str,
+    deadline: Duration,
+    body: impl AsyncFnOnce(&Sandbox) -> Result<()> + Send + 'static,
+) -> Story {
     let body = move |runtime: &Runtime, sandbox: &Sandbox| {
-        let ended = runtime.block_on(async { timeout(DEADLINE, body(sandbox)).await });
-        ended.with_context(|| format!("the story did not end within {DEADLINE:?}"))?
+        let ended = runtime.block_on(async { timeout(deadline, body(sandbox)).await });
+        ended.with_context(|| format!("the story did not end within {deadline:?}"))?
     };
     Story { name, exclusive: false, body: Box::new(body) }
 }
