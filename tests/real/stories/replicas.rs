@@ -244,7 +244,7 @@ async fn two_versions(sandbox: &Sandbox) -> Result<()> {
     let options = FixtureOptions { policy: POLICY.to_owned(), ..FixtureOptions::default() };
     let mut fixture = Fixture::prepare(sandbox, options).await?;
     for name in ["old", "new"] {
-        sandbox.create_routed(name, STABLE).await?;
+        sandbox.create_routed(name, 1, STABLE).await?;
     }
     let [old, new] = ["old", "new"].map(|name| sandbox.workload(name).to_string());
     fixture.daemon.set_next_format(new.clone());
