@@ -11,6 +11,9 @@ use super::error::KafkaClientError;
 
 /// The errors of connections that are read at most; librdkafka makes one for each attempt.
 const MOST_ERRORS: usize = 100;
+/// The time without a further error after which the last one is read. (A poll that does not wait may return before the first: it
+/// takes one message of librdkafka at most, and most are no errors.)
+const LAST_ERROR: Duration = Duration::from_millis(50);
 
 /// The last error of a client's connections. A call of librdkafka fails with a timeout; the reason, such as a wrong password or an
 /// unknown authority, is told to the context alone.
@@ -32,7 +35,7 @@ impl ConsumerContext for ConnectionErrors {}
 pub(super) fn with_cause(error: KafkaClientError, consumer: &BaseConsumer<ConnectionErrors>) -> KafkaClientError {
     let KafkaClientError::Unreachable { brokers, problem } = error else { return error };
     for _ in 0..MOST_ERRORS {
-        if consumer.poll(Duration::ZERO).is_none() {
+        if consumer.poll(LAST_ERROR).is_none() {
             break;
         }
     }
