@@ -58,7 +58,7 @@ async fn round(calls: &mut mpsc::UnboundedReceiver<Call>) -> Vec<Call> {
 fn entries(calls: &[Call]) -> Vec<(&str, Option<&str>)> {
     let entry = |call| match call {
         &Call::Entry(2, ref key, ref value) if !key.starts_with("kafka/") => Some((key.as_str(), value.as_deref())),
-        _ => None,
+        Call::Begin(_) | Call::Entry(..) | Call::Read(_) => None,
     };
     calls.iter().filter_map(entry).collect()
 }
