@@ -330,7 +330,7 @@ async fn an_address_that_posts_too_fast_is_refused_and_counted() {
 async fn with_a_certificate_the_server_speaks_tls_and_takes_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let (cert, key) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
-    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/load/localhost");
+    let of_tests = concat!(env!("CARGO_MANIFEST_DIR"), "/testkit/tls/localhost");
     std::fs::copy(format!("{of_tests}.pem"), &cert).unwrap();
     std::fs::copy(format!("{of_tests}.key"), &key).unwrap();
     let options = Options { cert_file: Some(cert.clone()), key_file: Some(key), ..Options::default() };
