@@ -428,11 +428,8 @@ fn read_workload(
     entries: &BTreeMap<String, Vec<u8>>,
     blank: &Engine,
 ) -> Result<RestoredWorkload, String> {
-    let key = format!("{workload}/snap");
-    let value = entries.get(&key).map(Vec::as_slice).unwrap_or_default();
-    let SnapshotHead { format } = read(&key, value)?;
-    check_format(workload, &key, format)?;
-    let Snapshot { seq, next_record, state, .. } = read(&key, value)?;
+    let value = entries.get(&format!("{workload}/snap")).map(Vec::as_slice).unwrap_or_default();
+    let Snapshot { seq, next_record, state, .. } = read_snapshot(workload, value)?;
     // In an engine of its own, so that the inputs meet the same clock as the first time.
     let mut engine = blank.clone();
     engine.restore(state);
@@ -440,12 +437,7 @@ fn read_workload(
     for slot in 0..SNAPSHOT_EVERY {
         let key = format!("{workload}/block/{slot}");
         let Some(value) = entries.get(&key) else { break };
-        let SlotHead { format, follows } = read(&key, value)?;
-        if follows != seq {
-            break;
-        }
-        check_format(workload, &key, format)?;
-        let Slot { input, .. } = read(&key, value)?;
+        let Some(input) = read_slot(workload, &key, value, seq)? else { break };
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
         tail.inputs.push(input);
@@ -453,6 +445,31 @@ fn read_workload(
     }
     let state = engine.basis(workload);
     Ok(RestoredWorkload { state, tail, templates: read_templates(workload, entries)? })
+}
+
+/// Reads the snapshot of a workload.
+///
+/// # Errors
+/// It can't be read; the text names it.
+fn read_snapshot(workload: &Workload, value: &[u8]) -> Result<Snapshot, String> {
+    let key = format!("{workload}/snap");
+    let SnapshotHead { format } = read(&key, value)?;
+    check_format(workload, &key, format)?;
+    read(&key, value)
+}
+
+/// Reads the input in a slot of a workload; `None` if it does not follow the snapshot with the number `seq`.
+///
+/// # Errors
+/// It can't be read; the text names it.
+fn read_slot(workload: &Workload, key: &str, value: &[u8], seq: u64) -> Result<Option<Input>, String> {
+    let SlotHead { format, follows } = read(key, value)?;
+    if follows != seq {
+        return Ok(None);
+    }
+    check_format(workload, key, format)?;
+    let Slot { input, .. } = read(key, value)?;
+    Ok(Some(input))
 }
 
 fn read_templates(

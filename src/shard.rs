@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::engine::view::AnswerView;
-use bellwether_core::engine::{Disposition, Engine, Transition, show};
-use bellwether_core::ids::{EventId, Scope, Workload};
+use bellwether_core::engine::{Disposition, Engine, Transition};
+use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::event::{Event, FailureKind, Outcome};
 use bellwether_core::measure::watch::Watch;
@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 
 use crate::access;
 use crate::clock::{Clock, Stopwatch};
-use crate::events::decode::{DecodeOptions, Decoded, decode, id_of};
+use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::events::identity::Identity;
 use crate::failpoints::{self, Failpoint};
 use crate::health::Health;
@@ -34,6 +34,8 @@ use crate::ports::{
     Batch, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
 };
 use crate::show::StatusBoard;
+
+mod answers;
 
 /// The most inputs that are taken into one commit.
 const MAX_BATCH: usize = 256;
@@ -129,7 +131,7 @@ pub struct Shard {
 struct Consequences {
     transitions: Vec<Transition>,
     /// The answers to the events that no engine has seen.
-    turned_away: Vec<(EventId, AnswerView)>,
+    turned_away: Vec<AnswerView>,
     receipts: Vec<(oneshot::Sender<Receipt>, Receipt)>,
 }
 
@@ -174,7 +176,7 @@ impl Shard {
             self.shared.board.show(state);
         }
         self.show_isolated();
-        self.ledger.take_answers().into_iter().for_each(|answer| self.shared.board.answered(answer));
+        self.shared.board.answered(self.ledger.take_answers());
         self.shared.board.own(self.partition);
         for problem in self.ledger.problems() {
             tracing::error!("{problem}");
@@ -261,18 +263,6 @@ impl Shard {
         self.commit(batch).await.map_err(end_of)?;
         self.follow(consequences);
         Ok(())
-    }
-
-    /// Adds the answers to the events of a batch to it.
-    fn keep_answers(&mut self, consequences: &Consequences, batch: &mut Batch) {
-        for transition in &consequences.transitions {
-            if let (Some(answer), Some(id)) = (show::answer(transition), transition.input.event.id()) {
-                self.ledger.answered(id, &answer, transition.disposition == Disposition::Duplicate, batch);
-            }
-        }
-        for (id, answer) in &consequences.turned_away {
-            self.ledger.answered(id, answer, true, batch);
-        }
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
@@ -407,14 +397,14 @@ impl Shard {
                 metrics::event(EventResult::Ignored);
                 tracing::debug!(reason = %why, "event ignored");
                 if why.has_our_type() {
-                    consequences.turned_away.extend(turned_away(&record, AnswerView::IGNORED, &why.to_string(), now));
+                    consequences.turn_away(&record, AnswerView::IGNORED, &why, now);
                 }
                 Receipt::Ignored(why.to_string())
             }
             Decoded::Dead(error) => {
                 metrics::event(EventResult::Dead);
                 tracing::warn!(%error, "event can't be decoded; sent to the dead-letter topic");
-                consequences.turned_away.extend(turned_away(&record, AnswerView::REFUSED, &error.to_string(), now));
+                consequences.turn_away(&record, AnswerView::REFUSED, &error, now);
                 batch.dead.push((record, error.to_string()));
                 Receipt::Dead(error.to_string())
             }
@@ -426,12 +416,7 @@ impl Shard {
                 Err(refusal) => {
                     metrics::event(EventResult::Refused);
                     tracing::warn!(why = refusal.label(), %refusal, "event refused; sent to the dead-letter topic");
-                    consequences.turned_away.extend(turned_away(
-                        &record,
-                        AnswerView::REFUSED,
-                        &refusal.to_string(),
-                        now,
-                    ));
+                    consequences.turn_away(&record, AnswerView::REFUSED, &refusal, now);
                     batch.dead.push((record, refusal.to_string()));
                     Receipt::Dead(refusal.to_string())
                 }
@@ -496,9 +481,7 @@ impl Shard {
     /// Carries out the consequences of a committed batch.
     fn follow(&mut self, consequences: Consequences) {
         let Consequences { transitions, turned_away, receipts } = consequences;
-        for (id, answer) in turned_away {
-            self.shared.board.turned_away(&id, answer);
-        }
+        self.shared.board.answered(turned_away);
         let mut changed: BTreeSet<Workload> = BTreeSet::new();
         for transition in transitions {
             self.shared.board.passed(&transition);
@@ -550,20 +533,6 @@ impl Shard {
         };
         tokio::spawn(attempt.instrument(span));
     }
-}
-
-/// Returns the answer to the sender of a record that no engine sees; `None` if the record doesn't name its sender.
-fn turned_away(record: &EventRecord, result: &str, reason: &str, now: Timestamp) -> Option<(EventId, AnswerView)> {
-    let (id, rollout) = id_of(record)?;
-    let answer = AnswerView {
-        source: id.source.clone(),
-        id: id.id.clone(),
-        result: result.to_owned(),
-        reason: reason.to_owned(),
-        rollout: rollout.map(|rollout| rollout.to_string()),
-        at: now,
-    };
-    Some((id, answer))
 }
 
 /// Returns the span of an effect, with the ids by which its log lines are found.

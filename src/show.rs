@@ -7,13 +7,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
-use bellwether_core::ids::{EventId, Workload};
+use bellwether_core::ids::Workload;
 use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Stopwatch;
-use crate::journal::partition_of;
 use crate::ports::Partition;
 
 mod ages;
@@ -36,8 +35,6 @@ pub struct StatusBoard {
     decisions: broadcast::Sender<Decision>,
     /// The workloads with a running rollout.
     running: Arc<RwLock<BTreeSet<Workload>>>,
-    /// The number of partitions; 0 on a board of one process alone.
-    partitions: i32,
     ages: ViewAges,
 }
 
@@ -66,7 +63,6 @@ impl StatusBoard {
             view: Arc::new(watch::Sender::default()),
             decisions: broadcast::channel(MOST_UNREAD).0,
             running: Arc::default(),
-            partitions,
             ages: ViewAges::new(partitions),
         }
     }
@@ -127,25 +123,20 @@ impl StatusBoard {
         if let Some(turned_away) = show::turned_away(transition) {
             self.put_unless(is_repeated, turned_away);
         }
-        if let (Some(answer), Some(id)) = (show::answer(transition), transition.input.event.id()) {
-            self.answer(id, answer, is_repeated);
+        self.put_answers(show::answer(transition).into_iter().collect(), is_repeated);
+    }
+
+    /// Publishes answers that rest on no transition: to events that no engine has seen, and those of the journal. An earlier answer
+    /// to the same event stays.
+    pub fn answered(&self, answers: Vec<AnswerView>) {
+        self.put_answers(answers, true);
+    }
+
+    /// Publishes answers. With `keeps` an earlier answer to the same event stays.
+    fn put_answers(&self, answers: Vec<AnswerView>, keeps: bool) {
+        if !answers.is_empty() {
+            self.view.send_modify(|view| put_answers(&mut Arc::make_mut(view).answers, answers, keeps));
         }
-    }
-
-    /// Publishes the answer to an event that no engine has seen. An earlier answer to the same event stays.
-    pub fn turned_away(&self, id: &EventId, answer: AnswerView) {
-        self.answer(id, answer, true);
-    }
-
-    /// Publishes an answer that was given before, as the journal has it.
-    pub fn answered(&self, answer: AnswerView) {
-        let id = EventId { source: answer.source.clone(), id: answer.id.clone() };
-        self.answer(&id, answer, true);
-    }
-
-    /// Publishes an answer. With `keeps` an earlier answer to the same event stays.
-    fn answer(&self, id: &EventId, answer: AnswerView, keeps: bool) {
-        self.view.send_modify(|view| put_answer(&mut Arc::make_mut(view).answers, id, answer, keeps));
     }
 
     /// Notes that this process owns a partition and has published all of its rollouts.
@@ -186,10 +177,7 @@ impl StatusBoard {
         }
         self.view.send_modify(|view| {
             let view = Arc::make_mut(view);
-            for answer in answers {
-                let id = EventId { source: answer.source.clone(), id: answer.id.clone() };
-                put_answer(&mut view.answers, &id, answer, true);
-            }
+            put_answers(&mut view.answers, answers, true);
             if self.ages.followed(partition, as_of) {
                 // An ended rollout changes no more, so it stays.
                 view.followed.retain(|_, shown| {
@@ -206,7 +194,7 @@ impl StatusBoard {
 
     /// Returns whether a workload, by its key in the journal, belongs to a partition. A process alone has only one.
     fn is_of(&self, partition: Partition, workload: &str) -> bool {
-        self.partitions == 0 || partition_of(workload.as_bytes(), self.partitions) == partition
+        self.ages.partition_of(workload).is_none_or(|of| of == partition)
     }
 
     fn change_running(&self, change: impl FnOnce(&mut BTreeSet<Workload>)) {
@@ -230,37 +218,57 @@ impl StatusBoard {
     }
 }
 
-/// Removes the rollouts that ended first while there are more than [`MOST_SHOWN`].
+/// Removes the rollouts that ended first if there are more than [`MOST_SHOWN`].
 fn bound(rollouts: &mut BTreeMap<String, RolloutView>) {
-    while rollouts.len() > MOST_SHOWN {
-        let oldest = rollouts.values().filter(|shown| shown.ended.is_some()).min_by_key(|shown| shown.ended);
-        let Some(id) = oldest.map(|shown| shown.id.clone()) else { return };
-        rollouts.remove(&id);
-    }
+    remove_oldest(rollouts, MOST_SHOWN, |shown| shown.ended);
 }
 
-/// Adds an answer to `answers`. With `keeps` an earlier answer to the same event stays.
-fn put_answer(answers: &mut BTreeMap<String, AnswerView>, id: &EventId, answer: AnswerView, keeps: bool) {
-    let since = ANSWERS_LAST.before(answer.at);
-    answers.retain(|_, old| old.at >= since);
-    let digest = id.digest();
-    if !(keeps && answers.contains_key(&digest)) {
-        answers.insert(digest, answer);
+/// Adds answers to `all`. With `keeps` an earlier answer to the same event stays.
+fn put_answers(all: &mut BTreeMap<String, AnswerView>, answers: Vec<AnswerView>, keeps: bool) {
+    let Some(newest) = answers.iter().map(|answer| answer.at).max() else { return };
+    let since = ANSWERS_LAST.before(newest);
+    all.retain(|_, old| old.at >= since);
+    for answer in answers {
+        let digest = answer.event_digest();
+        if !(keeps && all.contains_key(&digest)) {
+            all.insert(digest, answer);
+        }
     }
-    if answers.len() > MOST_ANSWERS
-        && let Some(oldest) = answers.iter().min_by_key(|(_, answer)| answer.at).map(|(id, _)| id.clone())
-    {
-        answers.remove(&oldest);
+    remove_oldest(all, MOST_ANSWERS, |answer| Some(answer.at));
+}
+
+/// Removes the entries with the earliest times until `most` are left, and returns their keys. Entries without a time stay.
+pub fn remove_oldest<V>(
+    entries: &mut BTreeMap<String, V>,
+    most: usize,
+    time: impl Fn(&V) -> Option<Timestamp>,
+) -> Vec<String> {
+    let excess = entries.len().saturating_sub(most);
+    if excess == 0 {
+        return Vec::new();
     }
+    let mut oldest: Vec<(Timestamp, &String)> =
+        entries.iter().filter_map(|(key, entry)| Some((time(entry)?, key))).collect();
+    if excess < oldest.len() {
+        oldest.select_nth_unstable(excess);
+        oldest.truncate(excess);
+    }
+    let removed: Vec<String> = oldest.into_iter().map(|(_, key)| key.clone()).collect();
+    for key in &removed {
+        entries.remove(key);
+    }
+    removed
 }
 
 #[cfg(test)]
 mod tests {
     use bellwether_core::engine::Engine;
+    use bellwether_core::ids::EventId;
     use bellwether_core::input::event::{Event, Request};
     use serde_json::json;
 
     use super::*;
+    use crate::journal::partition_of;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -358,24 +366,24 @@ mod tests {
     #[test]
     fn the_first_answer_to_an_event_that_comes_again_stays() {
         let board = StatusBoard::default();
-        board.turned_away(&id("1"), answer("1", 100));
-        board.turned_away(&id("1"), AnswerView { reason: "later".to_owned(), ..answer("1", 200) });
+        board.answered(vec![answer("1", 100)]);
+        board.answered(vec![AnswerView { reason: "later".to_owned(), ..answer("1", 200) }]);
         assert_eq!(reason_of(&board, "1").as_deref(), Some("1 expired"));
     }
 
     #[test]
     fn answers_are_bounded_in_number_and_age() {
         let board = StatusBoard::default();
-        board.turned_away(&id("old"), answer("old", 0));
-        board.turned_away(&id("new"), answer("new", 86_400));
+        board.answered(vec![answer("old", 0)]);
+        board.answered(vec![answer("new", 86_400)]);
         assert!(reason_of(&board, "old").is_some(), "a day old");
-        board.turned_away(&id("newer"), answer("newer", 86_401));
+        board.answered(vec![answer("newer", 86_401)]);
         assert_eq!((reason_of(&board, "old"), reason_of(&board, "new").is_some()), (None, true));
         board.view.send_modify(|view| {
             let many = (0..MOST_ANSWERS).map(|n| (n.to_string(), answer("one of many", 86_402)));
             Arc::make_mut(view).answers = many.collect();
         });
-        board.turned_away(&id("last"), answer("last", 86_403));
+        board.answered(vec![answer("last", 86_403)]);
         assert_eq!(board.watch().borrow().answers.len(), MOST_ANSWERS);
         assert!(reason_of(&board, "last").is_some());
     }

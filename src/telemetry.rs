@@ -79,19 +79,8 @@ impl Log {
     }
 
     /// Returns a counter of the lines that were dropped.
-    pub fn dropped_lines(&self) -> DroppedLines {
-        DroppedLines(self.errors.clone())
-    }
-}
-
-/// The number of lines of the log that were dropped since the start of the process.
-#[derive(Debug, Clone)]
-pub struct DroppedLines(ErrorCounter);
-
-impl DroppedLines {
-    /// Returns the number so far.
-    pub fn count(&self) -> u64 {
-        self.0.dropped_lines() as u64
+    pub fn dropped_lines(&self) -> ErrorCounter {
+        self.errors.clone()
     }
 }
 

@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use self::backend::Backend;
 use super::{Common, sinks};
@@ -40,7 +41,7 @@ use crate::secret;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::supervise::Tasks;
-use crate::telemetry::{self, DroppedLines, Log};
+use crate::telemetry::{self, Log};
 
 mod backend;
 mod readiness;
@@ -212,11 +213,11 @@ fn report_jump(jump: Jump) {
 }
 
 /// Moves the observations of histograms into their buckets at intervals, so that memory stays bounded without a scrape.
-async fn run_upkeep(recorder: PrometheusHandle, dropped: DroppedLines) {
+async fn run_upkeep(recorder: PrometheusHandle, dropped: ErrorCounter) {
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
         recorder.run_upkeep();
-        crate::metrics::log_lines_dropped(dropped.count());
+        crate::metrics::log_lines_dropped(dropped.dropped_lines() as u64);
     }
 }
 

@@ -2,12 +2,11 @@
 //! replicas.
 
 use bellwether_core::engine::view::AnswerView;
-use bellwether_core::ids::EventId;
 use bellwether_core::time::Timestamp;
 
 use super::{Ledger, read, write};
 use crate::ports::Batch;
-use crate::show::ANSWERS_LAST;
+use crate::show::{ANSWERS_LAST, remove_oldest};
 
 /// The beginning of the keys of answers, before the digest of the event's source and id.
 pub(super) const ANSWER: &str = "answer/";
@@ -28,8 +27,8 @@ impl Ledger {
     }
 
     /// Adds an answer to `batch`. With `keeps` an earlier answer to the same event stays.
-    pub fn answered(&mut self, id: &EventId, answer: &AnswerView, keeps: bool, batch: &mut Batch) {
-        let digest = id.digest();
+    pub fn answered(&mut self, answer: &AnswerView, keeps: bool, batch: &mut Batch) {
+        let digest = answer.event_digest();
         if keeps && self.answers.contains_key(&digest) {
             return;
         }
@@ -39,23 +38,24 @@ impl Ledger {
             Err(problem) => return tracing::warn!(problem, "an answer is not kept"),
         }
         self.answers.insert(digest, answer.at);
-        if self.answers.len() > MOST_KEPT
-            && let Some(oldest) = self.answers.iter().min_by_key(|(_, at)| **at).map(|(digest, _)| digest.clone())
-        {
-            self.remove_answer(&oldest, batch);
-        }
+        let removed = remove_oldest(&mut self.answers, MOST_KEPT, |at| Some(*at));
+        batch.puts.extend(removed.iter().map(|digest| removal(digest)));
     }
 
     /// Removes the answers that are no longer shown.
     pub(super) fn forget_answers(&mut self, now: Timestamp, batch: &mut Batch) {
         let since = ANSWERS_LAST.before(now);
-        let old: Vec<String> =
-            self.answers.iter().filter(|(_, at)| **at < since).map(|(digest, _)| digest.clone()).collect();
-        old.iter().for_each(|digest| self.remove_answer(digest, batch));
+        self.answers.retain(|digest, at| {
+            let is_kept = *at >= since;
+            if !is_kept {
+                batch.puts.push(removal(digest));
+            }
+            is_kept
+        });
     }
+}
 
-    fn remove_answer(&mut self, digest: &str, batch: &mut Batch) {
-        self.answers.remove(digest);
-        batch.puts.push((format!("{ANSWER}{digest}"), None));
-    }
+/// Returns the entry that removes an answer from the journal.
+fn removal(digest: &str) -> (String, Option<Vec<u8>>) {
+    (format!("{ANSWER}{digest}"), None)
 }

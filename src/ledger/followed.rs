@@ -9,7 +9,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::answers::ANSWER;
-use super::{SNAPSHOT_EVERY, Slot, SlotHead, Snapshot, SnapshotHead, check_format, read, unreadable};
+use super::{SNAPSHOT_EVERY, Snapshot, read, read_slot, read_snapshot, unreadable};
 use crate::show::FollowedViews;
 
 /// A partition of another process.
@@ -90,7 +90,7 @@ impl FollowedPartition {
                 self.unreadable.remove(key);
                 return Some(Vec::new());
             }
-            Some(Some(value)) => read_snapshot(key, value),
+            Some(Some(value)) => read_workload(key, value),
             None => Ok(earlier?),
         };
         match followed.and_then(|followed| self.take_inputs(key, followed, entries)) {
@@ -118,24 +118,19 @@ impl FollowedPartition {
         followed: FollowedWorkload,
         entries: &BTreeMap<String, Option<Vec<u8>>>,
     ) -> Result<FollowedWorkload, String> {
-        let FollowedWorkload { seq, mut inputs, mut state } = followed;
+        let FollowedWorkload { seq, mut inputs, state } = followed;
+        // In an engine of its own, so that the inputs meet the same clock as at the owner.
+        let (mut engine, workload) = (self.blank.clone(), state.workload.clone());
+        engine.restore(state);
         while inputs < SNAPSHOT_EVERY {
             let key = format!("{key}/block/{inputs}");
             let Some(Some(value)) = entries.get(&key) else { break };
-            let SlotHead { format, follows } = read(&key, value)?;
-            if follows != seq {
-                break;
-            }
-            check_format(&state.workload, &key, format)?;
-            let Slot { input, .. } = read(&key, value)?;
-            // In an engine of its own, so that the inputs meet the same clock as at the owner.
-            let (mut engine, workload) = (self.blank.clone(), state.workload.clone());
-            engine.restore(state);
+            let Some(input) = read_slot(&workload, &key, value, seq)? else { break };
             // Its effects are the owner's.
             let _ = engine.replay(input);
-            state = engine.basis(&workload);
             inputs += 1;
         }
+        let state = engine.basis(&workload);
         Ok(FollowedWorkload { seq, inputs, state })
     }
 }
@@ -149,15 +144,12 @@ fn workload_of(key: &str) -> Option<&str> {
     key.strip_suffix("/snap").or_else(of_input)
 }
 
-/// Reads the snapshot of a workload.
+/// Reads the snapshot of a workload, by its key in the journal.
 ///
 /// # Errors
 /// It can't be read; the text names it.
-fn read_snapshot(key: &str, value: &[u8]) -> Result<FollowedWorkload, String> {
+fn read_workload(key: &str, value: &[u8]) -> Result<FollowedWorkload, String> {
     let workload: Workload = key.parse().map_err(|error| unreadable(key, &error))?;
-    let entry = format!("{key}/snap");
-    let SnapshotHead { format } = read(&entry, value)?;
-    check_format(&workload, &entry, format)?;
-    let Snapshot { seq, state, .. } = read(&entry, value)?;
+    let Snapshot { seq, state, .. } = read_snapshot(&workload, value)?;
     Ok(FollowedWorkload { seq, inputs: 0, state })
 }

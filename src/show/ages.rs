@@ -43,11 +43,15 @@ impl ViewAges {
     /// Returns the age of the view of a workload's partition, to a tenth of a second. `None` if this process owns the partition, or
     /// if there is no view of it.
     pub fn of(&self, workload: &str) -> Option<Span> {
-        let partition = (self.partitions > 0).then(|| partition_of(workload.as_bytes(), self.partitions))?;
-        match self.read().get(&partition)? {
+        match self.read().get(&self.partition_of(workload)?)? {
             ViewSource::Owned(_) => None,
             ViewSource::Followed(as_of) => Some(tenths(as_of.elapsed())),
         }
+    }
+
+    /// Returns the partition of a workload, by its key in the journal; `None` if there is one process alone.
+    pub(super) fn partition_of(&self, workload: &str) -> Option<Partition> {
+        (self.partitions > 0).then(|| partition_of(workload.as_bytes(), self.partitions))
     }
 
     /// Returns the age of the oldest view of a partition of another process, to a tenth of a second; `None` if there is none.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Images, Weight, version};
+use crate::ids::{Images, Weight, digest, version};
 use crate::time::{Span, Timestamp};
 
 /// The present state of one rollout.
@@ -165,6 +165,11 @@ impl AnswerView {
     pub const IGNORED: &'static str = "ignored";
     /// The result of an event that can't be carried out. Its sender has to correct it.
     pub const REFUSED: &'static str = "refused";
+
+    /// Returns the [digest](crate::ids::EventId::digest) of the event.
+    pub fn event_digest(&self) -> String {
+        digest(&[&self.source, &self.id])
+    }
 
     /// Whether the event has the effect that it asks for, now or later.
     pub fn is_taken(&self) -> bool {

@@ -1,13 +1,13 @@
-//! The reason why no broker is reached.
+//! The clients that read partitions, and the reason why they reach no broker.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 
-use super::error::KafkaClientError;
+use super::error::{self, KafkaClientError};
 
 /// The errors of connections that are read at most; librdkafka makes one for each attempt.
 const MOST_ERRORS: usize = 100;
@@ -31,14 +31,23 @@ impl ClientContext for ConnectionErrors {
 
 impl ConsumerContext for ConnectionErrors {}
 
-/// Gives the error of an unreachable broker the reason that its connections have told.
-pub(super) fn with_cause(error: KafkaClientError, consumer: &BaseConsumer<ConnectionErrors>) -> KafkaClientError {
-    let KafkaClientError::Unreachable { brokers, problem } = error else { return error };
+/// A client that reads partitions and is no member of the group.
+pub(super) type ReadingClient = BaseConsumer<ConnectionErrors>;
+
+/// Creates a client that reads.
+///
+/// # Errors
+/// librdkafka refuses the configuration.
+pub(super) fn connect(config: &ClientConfig) -> Result<ReadingClient, KafkaClientError> {
+    config.create_with_context(ConnectionErrors::default()).map_err(|error| error::client(&error))
+}
+
+/// Returns the reason that the connections of a client have told since the last call; `None` if there is none.
+pub(super) fn cause(consumer: &ReadingClient) -> Option<String> {
     for _ in 0..MOST_ERRORS {
         if consumer.poll(LAST_ERROR).is_none() {
             break;
         }
     }
-    let cause = consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    KafkaClientError::Unreachable { brokers, problem: cause.unwrap_or(problem) }
+    consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

@@ -22,12 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::Producer as _;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::connections::ReadingClient;
 use super::error::KafkaClientError;
 use super::options::Options;
 use super::reader::{self, Readers, failure};
@@ -137,7 +138,7 @@ fn open_in(readers: &Readers, logs: &TopicPartitionList) -> Result<Vec<OpenTrans
 
 /// Returns the ends of logs, as a client sees them, by topic and partition.
 fn ends(
-    consumer: &BaseConsumer,
+    consumer: &ReadingClient,
     logs: &TopicPartitionList,
 ) -> Result<BTreeMap<(String, Partition), i64>, KafkaClientError> {
     let deadline = Instant::now() + BROKER_TIMEOUT;
@@ -167,7 +168,7 @@ fn ends(
 
 /// Returns the name of the transaction that wrote the record at an offset; `None` if it has none.
 fn name_at(
-    all: &BaseConsumer,
+    all: &ReadingClient,
     topic: &str,
     partition: Partition,
     offset: i64,

@@ -12,12 +12,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::error::{self, KafkaClientError};
+use super::connections::{self, ReadingClient};
+use super::error::KafkaClientError;
 use super::hanging;
 use super::options::Options;
 use super::topics;
@@ -31,9 +32,9 @@ const DECISIONS_PATIENCE: Duration = Duration::from_secs(30);
 /// The clients that read partitions. They are no members of the group.
 pub(super) struct Readers {
     /// Reads committed records.
-    pub(super) committed: BaseConsumer,
+    pub(super) committed: ReadingClient,
     /// Reads all records, also those of open and aborted transactions.
-    pub(super) all: BaseConsumer,
+    pub(super) all: ReadingClient,
 }
 
 impl Readers {
@@ -41,8 +42,7 @@ impl Readers {
         let committed = options.reader()?;
         let mut all = committed.clone();
         all.set("isolation.level", "read_uncommitted");
-        let create = |config: &rdkafka::ClientConfig| config.create().map_err(|error| error::client(&error));
-        Ok(Readers { committed: create(&committed)?, all: create(&all)? })
+        Ok(Readers { committed: connections::connect(&committed)?, all: connections::connect(&all)? })
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn read_to_end(
 /// # Errors
 /// If no record arrives for 30 seconds before the end.
 pub(super) fn read_from(
-    consumer: &BaseConsumer,
+    consumer: &ReadingClient,
     topic: &str,
     partition: Partition,
     start: Offset,
@@ -103,7 +103,7 @@ pub(super) fn read_from(
 /// Returns the low watermark and the end of a partition; the end is the last stable offset for a client that reads
 /// committed records, and the high watermark for one that reads all.
 pub(super) fn watermarks(
-    consumer: &BaseConsumer,
+    consumer: &ReadingClient,
     topic: &str,
     partition: Partition,
 ) -> Result<(i64, i64), KafkaClientError> {
@@ -151,7 +151,7 @@ pub async fn read_decisions(
     let options = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let topic = options.decisions_topic.as_str();
-        let consumer: BaseConsumer = options.reader()?.create().map_err(|error| error::client(&error))?;
+        let consumer = connections::connect(&options.reader()?)?;
         let partitions = topics::partitions_of(&consumer, &options, topic)?.ok_or_else(|| KafkaClientError::Read {
             topic: topic.to_owned(),
             problem: "it does not exist".to_owned(),

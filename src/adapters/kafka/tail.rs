@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::error::{self, KafkaClientError};
+use super::connections::{self, ReadingClient};
+use super::error::KafkaClientError;
 use super::options::Options;
 use super::ownership::Ownership;
 use super::reader;
@@ -74,7 +75,7 @@ struct Tail {
     follower: Box<dyn JournalFollower>,
     secrets: SecretFiles,
     /// The client; `None` until the first round, and after a change of the credentials.
-    consumer: Option<BaseConsumer>,
+    consumer: Option<ReadingClient>,
     /// The followed partitions, each with the offset of its next record.
     next: BTreeMap<Partition, Offset>,
     /// The partitions that this process did not own at the last round.
@@ -115,7 +116,7 @@ impl Tail {
         }
         let consumer = match self.consumer.take() {
             Some(consumer) => consumer,
-            None => self.options.reader()?.create().map_err(|error| error::client(&error))?,
+            None => connections::connect(&self.options.reader()?)?,
         };
         let consumer = self.consumer.insert(consumer);
         let round = Round { topic: &self.options.journal_topic, consumer, follower: &mut *self.follower };
@@ -141,7 +142,7 @@ impl Tail {
 /// One reading of the followed partitions.
 struct Round<'a> {
     topic: &'a str,
-    consumer: &'a BaseConsumer,
+    consumer: &'a ReadingClient,
     follower: &'a mut dyn JournalFollower,
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
-use super::connections::{self, ConnectionErrors};
+use super::connections::{self, ReadingClient};
 use super::error::{self, KafkaClientError};
 use super::options::Options;
 use super::position;
@@ -130,24 +130,21 @@ async fn describe(options: &Options, required: &[RequiredTopic]) -> Result<Vec<O
     let (options, names) = (options.clone(), required.iter().map(|topic| topic.name.clone()).collect::<Vec<_>>());
     let counts = tokio::task::spawn_blocking(move || {
         // The metadata request of a producer would create the topics with the broker's defaults; a consumer's does not.
-        let consumer: BaseConsumer<ConnectionErrors> = options
-            .reader()?
-            .create_with_context(ConnectionErrors::default())
-            .map_err(|error| error::client(&error))?;
-        let counts: Result<_, _> = names.iter().map(|name| partitions_of(&consumer, &options, name)).collect();
-        counts.map_err(|error| connections::with_cause(error, &consumer))
+        let consumer = connections::connect(&options.reader()?)?;
+        names.iter().map(|name| partitions_of(&consumer, &options, name)).collect()
     });
     counts.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
 }
 
 /// Returns the number of partitions of a topic; `None` if it does not exist.
-pub(super) fn partitions_of<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
+pub(super) fn partitions_of(
+    consumer: &ReadingClient,
     options: &Options,
     topic: &str,
 ) -> Result<Option<i32>, KafkaClientError> {
     let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).map_err(|error| {
-        KafkaClientError::Unreachable { brokers: options.brokers.clone(), problem: error.to_string() }
+        let problem = connections::cause(consumer).unwrap_or_else(|| error.to_string());
+        KafkaClientError::Unreachable { brokers: options.brokers.clone(), problem }
     })?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().filter(IsError::is_error).map(RDKafkaErrorCode::from) {

@@ -44,7 +44,10 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
     setting.request(&daemon, "b", "3-err20").await;
     let decisions = daemon.until(|decision| decision.ending == Some(Ending::RolledBack)).await;
     assert!(decisions.len() > 4, "{:?}", described(&decisions));
-    let shown_by_owner = daemon.view.borrow().clone();
+    // A decision is published before the view of its rollout.
+    let has_ended = |view: &Arc<StatusView>| view.rollouts.values().all(|shown| shown.ended.is_some());
+    let shown = tokio::time::timeout(LONG, daemon.view.wait_for(has_ended)).await;
+    let shown_by_owner = Arc::clone(&*shown.expect("the end is not shown in time").unwrap());
     daemon.stop().await;
 
     let batches = setting.records.batches.lock().unwrap().clone();
@@ -123,24 +126,21 @@ fn the_answers_of_a_day_are_kept_and_of_many_the_newest() {
         rollout: None,
         at: Span::from_secs(n).after(now()),
     };
-    let key = |n: u64| {
-        let id = EventId { source: "/test".to_owned(), id: n.to_string() };
-        (format!("answer/{}", id.digest()), id)
-    };
+    let key = |n: u64| format!("answer/{}", EventId { source: "/test".to_owned(), id: n.to_string() }.digest());
     let mut batch = Batch::default();
     for n in 0..5_002 {
-        ledger.answered(&key(n).1, &answer(n), false, &mut batch);
+        ledger.answered(&answer(n), false, &mut batch);
     }
     let removed: Vec<String> =
         batch.puts.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
-    assert_eq!(removed, [key(0).0, key(1).0]);
+    assert_eq!(removed, [key(0), key(1)]);
     let mut batch = Batch::default();
-    ledger.answered(&key(2).1, &answer(9), true, &mut batch);
+    ledger.answered(&AnswerView { at: answer(9).at, ..answer(2) }, true, &mut batch);
     assert!(batch.is_empty(), "an answer to an event that comes again");
     ledger.forget(ANSWERS_LAST.after(Span::from_secs(4).after(now())), &mut batch);
     let removed: Vec<&String> = batch.puts.iter().map(|(key, _)| key).collect();
     assert_eq!(removed.len(), 2, "those of the seconds 2 and 3");
-    assert!(removed.contains(&&key(2).0) && removed.contains(&&key(3).0), "{removed:?}");
+    assert!(removed.contains(&&key(2)) && removed.contains(&&key(3)), "{removed:?}");
     assert_eq!(journal.step(&mut ledger, requested(&workload(), "a")).0, Disposition::Changed);
 }
 

@@ -1,0 +1,40 @@
+//! The answers to events: kept with the commit of their batch, and published after it.
+
+use std::fmt::Display;
+
+use bellwether_core::engine::view::AnswerView;
+use bellwether_core::engine::{Disposition, show};
+use bellwether_core::time::Timestamp;
+
+use super::{Consequences, Shard};
+use crate::events::decode::id_of;
+use crate::ports::{Batch, EventRecord};
+
+impl Consequences {
+    /// Answers the sender of a record that no engine sees, if the record names it.
+    pub(super) fn turn_away(&mut self, record: &EventRecord, result: &str, reason: &impl Display, now: Timestamp) {
+        let Some((id, rollout)) = id_of(record) else { return };
+        self.turned_away.push(AnswerView {
+            source: id.source,
+            id: id.id,
+            result: result.to_owned(),
+            reason: reason.to_string(),
+            rollout: rollout.map(|rollout| rollout.to_string()),
+            at: now,
+        });
+    }
+}
+
+impl Shard {
+    /// Adds the answers to the events of a batch to it.
+    pub(super) fn keep_answers(&mut self, consequences: &Consequences, batch: &mut Batch) {
+        for transition in &consequences.transitions {
+            if let Some(answer) = show::answer(transition) {
+                self.ledger.answered(&answer, transition.disposition == Disposition::Duplicate, batch);
+            }
+        }
+        for answer in &consequences.turned_away {
+            self.ledger.answered(answer, true, batch);
+        }
+    }
+}
