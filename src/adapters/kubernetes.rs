@@ -26,7 +26,7 @@ use bellwether_core::input::status::Preflight;
 use bellwether_core::policy::{Policy, Traffic};
 use bellwether_core::time::Span;
 use kube::Client;
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{Config, Kubeconfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSource, Wake};
 
 mod providers;
+mod proxy;
 mod api_kind;
 mod marks;
 pub mod template;
@@ -298,16 +299,19 @@ impl Kubernetes {
 }
 
 async fn config(options: &Options) -> Result<Config, ConnectError> {
-    let chosen = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let context = options.context.clone();
     if let Some(path) = &options.kubeconfig {
         let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
-        return Config::from_custom_kubeconfig(file, &chosen).await.map_err(failed);
+        return proxy::config(file, context).await.map_err(failed);
     }
     // A context belongs to a kubeconfig, so a configured one excludes the pod's service account.
     match Config::incluster() {
-        Ok(config) if options.context.is_none() => Ok(config),
-        _ => Config::from_kubeconfig(&chosen).await.map_err(ConnectError::NoCredentials),
+        Ok(config) if context.is_none() => Ok(config),
+        _ => {
+            let file = Kubeconfig::read().map_err(ConnectError::NoCredentials)?;
+            proxy::config(file, context).await.map_err(ConnectError::NoCredentials)
+        }
     }
 }
 

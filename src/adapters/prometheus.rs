@@ -326,7 +326,7 @@ fn http_client(options: &Options) -> Result<reqwest::Client, PrometheusSetupErro
         value.set_sensitive(true);
         headers.insert(key, value);
     }
-    let mut builder = reqwest::Client::builder()
+    let mut builder = bellwether_tools::http::client()
         .default_headers(headers)
         .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
         .timeout(options.timeout.to_std())

@@ -91,8 +91,7 @@ impl Slack {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SlackError::NotAUrl);
         }
-        crate::telemetry::install_tls();
-        let client = reqwest::Client::builder()
+        let client = bellwether_tools::http::client()
             .timeout(options.timeout.to_std())
             // A redirect could send the message to another host.
             .redirect(reqwest::redirect::Policy::none())

@@ -25,10 +25,10 @@ impl ApiClient {
     /// # Errors
     /// `base` is not a URL.
     pub fn new(base: &str) -> anyhow::Result<ApiClient> {
-        crate::telemetry::install_tls();
         let base =
             Url::parse(base).with_context(|| format!("{base:?} is not a URL; write --api http://127.0.0.1:8080"))?;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
+        let client =
+            bellwether_tools::http::client().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
         Ok(ApiClient { client, base, has_warned: AtomicBool::new(false) })
     }
 

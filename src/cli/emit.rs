@@ -465,9 +465,7 @@ async fn produce(common: &Common, configured: Options, record: &EventRecord) -> 
 /// Posts the event to the daemon at `url`: the record's value if it is signed, and else the event in structured mode.
 async fn post(url: &str, common: &Common, event: &CloudEvent, record: EventRecord) -> anyhow::Result<String> {
     let url = format!("{}/api/v1/events", url.trim_end_matches('/'));
-    // An error means that the TLS provider is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(30));
+    let mut client = bellwether_tools::http::client().timeout(std::time::Duration::from_secs(30));
     if let Some(file) = &common.ca_file {
         let pem = std::fs::read(file).with_context(|| format!("--ca-file {}", file.display()))?;
         client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);

@@ -18,6 +18,7 @@ mod named;
 mod pipeline;
 mod presets;
 mod process;
+mod proxies;
 mod recipes;
 mod schedules;
 mod script;

@@ -80,10 +80,17 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
     secrets
 }
 
-/// Returns a command of the program with the configuration in `folder`.
+/// Returns a command of the program with the configuration in `folder`. Its environment names proxies that take no connection:
+/// every server of the tests is on this machine.
 fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.args(arguments).arg("--config").arg(folder.join("bellwether.toml")).env_remove("RUST_LOG");
+    for name in ["NO_PROXY", "no_proxy"] {
+        command.env_remove(name);
+    }
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -10,6 +10,7 @@
 //!   answer with its expectation.
 //! - [`gate`] asks a model or an agent the cases of a suite. It retries, keeps a budget and writes each answer to a
 //!   ledger, so that an interrupted run continues. `bellwether-gate` judges the recorded answers.
+//! - [`http`] makes clients that know the proxies of the environment.
 //! - [`secret`] reads tokens and keys from files and from the environment.
 //!
 //! Each tool keeps its decisions in modules without I/O: `load::verdict`, `smoke::answer` and `gate::wire` are
@@ -48,6 +49,7 @@
 
 mod failure;
 mod tls;
+pub mod http;
 pub mod secret;
 pub mod load;
 pub mod smoke;

@@ -3,6 +3,7 @@
 //! It uses no random numbers: the requests are sent at a constant rate, and [`super::behaviour`] determines the answers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use super::gateway;
 use super::pods::RequestCounts;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The number of failures of the gateway that are kept with their time and status.
+const SHOWN_FAILURES: usize = 5;
 
 /// Requests at a constant rate, independent of the answers (open loop), so that a slow version gets no less traffic.
 pub struct TrafficLoad {
@@ -36,7 +39,35 @@ pub struct TrafficCounts {
     pub by_version: BTreeMap<String, RequestCounts>,
     /// Answers of pods by their name.
     pub by_pod: BTreeMap<String, RequestCounts>,
+    /// Failures that no pod gave: answers of the gateway itself, and requests without an answer.
+    pub of_gateway: GatewayFailures,
     latencies: BTreeMap<String, Vec<Duration>>,
+}
+
+/// Failures that no pod gave.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayFailures {
+    count: u64,
+    first: Vec<String>,
+    last: Option<String>,
+}
+
+impl GatewayFailures {
+    fn add(&mut self, failure: &str) {
+        let failure = format!("{} {failure}", jiff::Timestamp::now());
+        self.count += 1;
+        if self.first.len() < SHOWN_FAILURES {
+            self.first.push(failure.clone());
+        }
+        self.last = Some(failure);
+    }
+}
+
+impl fmt::Display for GatewayFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.last.as_deref().unwrap_or("none");
+        write!(f, "{} failures of the gateway, the first: {}; the last: {last}", self.count, self.first.join(", "))
+    }
 }
 
 impl TrafficCounts {
@@ -68,7 +99,12 @@ impl TrafficCounts {
         let status = answer.status().as_u16();
         *self.by_status.entry(status).or_default() += 1;
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (Some(version), Some(pod)) = (header("x-version"), header("x-pod")) else { return };
+        let (Some(version), Some(pod)) = (header("x-version"), header("x-pod")) else {
+            if status >= 500 {
+                self.of_gateway.add(&status.to_string());
+            }
+            return;
+        };
         self.latencies.entry(version.clone()).or_default().push(latency);
         for counts in [self.by_version.entry(version).or_default(), self.by_pod.entry(pod).or_default()] {
             counts.total += 1;
@@ -170,7 +206,10 @@ impl Sender {
             let sent = Instant::now();
             match request.send().await {
                 Ok(answer) => update(&|counts| counts.add(&answer, sent.elapsed())),
-                Err(_) => update(&|counts| counts.lost += 1),
+                Err(error) => update(&|counts| {
+                    counts.lost += 1;
+                    counts.of_gateway.add(&error.to_string());
+                }),
             }
         }
     }

@@ -113,11 +113,12 @@ pub(super) async fn accounted_for(sandbox: &Sandbox, load: TrafficLoad) -> Resul
     let counts = load.stop().await?;
     let RequestCounts { total: answers, errors } = sandbox.plane.pods.counts_of_host(&sandbox.host);
     let of_versions: u64 = counts.by_version.values().map(|version| version.errors).sum();
-    ensure!(counts.lost == 0, "{} requests have no answer", counts.lost);
+    ensure!(counts.lost == 0, "{} requests have no answer: {}", counts.lost, counts.of_gateway);
     ensure!(
         counts.failed() == of_versions && of_versions == errors,
-        "{} requests failed, {of_versions} by answers of pods; the pods counted {errors}",
-        counts.failed()
+        "{} requests failed, {of_versions} by answers of pods; the pods counted {errors}; {}",
+        counts.failed(),
+        counts.of_gateway
     );
     ensure!(
         counts.answered() == counts.sent && answers == counts.answered(),

@@ -69,8 +69,7 @@ pub async fn drive(
     request: LoadRequest,
     options: &LoadOptions,
 ) -> Result<LoadTally, LoadSetupError> {
-    crate::tls::install();
-    let client = Client::builder()
+    let client = crate::http::client()
         .timeout(options.timeout)
         // One connection would carry all requests of HTTP/2, and `connections` would bound nothing.
         .http1_only()

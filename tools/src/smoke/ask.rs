@@ -32,8 +32,7 @@ pub async fn ask_all(
     plan: &SmokePlan,
     mut report: impl FnMut(&CheckedRequest),
 ) -> Result<Vec<CheckedRequest>, SmokeSetupError> {
-    crate::tls::install();
-    let client = Client::builder()
+    let client = crate::http::client()
         .timeout(plan.timeout.to_std())
         // A redirect is an answer like any other: a plan may expect it.
         .redirect(reqwest::redirect::Policy::none())

@@ -63,8 +63,7 @@ pub(in crate::gate) fn connect(role: Role, endpoint: &Endpoint) -> Result<(reqwe
         let value = resolve(role, &format!("query parameter {name}"), text)?;
         url.query_pairs_mut().append_pair(name, value.expose_secret());
     }
-    crate::tls::install();
-    let builder = reqwest::Client::builder()
+    let builder = crate::http::client()
         .default_headers(headers(role, endpoint)?)
         // A redirect could carry the key and the prompt to another server.
         .redirect(reqwest::redirect::Policy::none());

@@ -43,8 +43,7 @@ impl LangfuseClient {
         let url = Url::parse(&format!("{}/", project.url.trim_end_matches('/')))
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"));
-        crate::tls::install();
-        let http = reqwest::Client::builder().timeout(PAGE_TIME).redirect(reqwest::redirect::Policy::none()).build();
+        let http = crate::http::client().timeout(PAGE_TIME).redirect(reqwest::redirect::Policy::none()).build();
         Ok(LangfuseClient {
             http: http.map_err(|error| TraceError::Client(error.without_url().to_string()))?,
             url: url.ok_or_else(|| TraceError::Url(project.url.clone()))?,
