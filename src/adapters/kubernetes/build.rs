@@ -108,7 +108,7 @@ pub fn workload_object(stable: &DynamicObject, shape: &ObjectShape<'_>) -> Value
     }
     let mut spec = stable.data.get("spec").cloned().unwrap_or_else(|| json!({}));
     if let Some(spec) = spec.as_object_mut() {
-        kind.clean_copy(spec);
+        kind.adapt_copy(spec);
     }
     let mut built = json!({ "spec": spec });
     let stable_selector = kind::get(&stable.data, layout.selector).unwrap_or(&Value::Null);

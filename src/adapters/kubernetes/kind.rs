@@ -25,6 +25,11 @@ providers! {
     }
 }
 
+/// The seconds for which a pod of a canary or a baseline is ready before it counts as available, and so before it gets its share
+/// of the traffic. A gateway learns of a ready pod a moment after Kubernetes does (Traefik takes up to 2 s), and until then it
+/// answers the requests of the share itself, with 500 or 503.
+pub const LEAST_READY: u64 = 3;
+
 /// The path of a field in an object, from the outermost key.
 pub type FieldPath = &'static [&'static str];
 
@@ -71,8 +76,9 @@ pub trait KindProvider: Debug + Send + Sync {
     /// Returns whether the workload's controller removes all pods before it makes new ones.
     fn is_recreated(&self, object: &DynamicObject) -> bool;
 
-    /// Removes the fields from a copied `spec` that a canary or a baseline must not have.
-    fn clean_copy(&self, spec: &mut Map<String, Value>);
+    /// Makes a copied `spec` one of a canary or a baseline: it is not paused, and its pods are ready for [`LEAST_READY`] before they
+    /// count as available.
+    fn adapt_copy(&self, spec: &mut Map<String, Value>);
 
     /// Returns the pod template of a workload object.
     fn template<'a>(&self, object: &'a DynamicObject) -> Option<&'a Value> {

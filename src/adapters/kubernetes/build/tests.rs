@@ -76,6 +76,21 @@ fn of_two_containers_one_changes_and_everything_else_is_copied() {
 }
 
 #[test]
+fn a_pod_of_the_canary_is_ready_for_a_moment_before_it_counts_as_available() {
+    let min_ready_of = |own: Value| {
+        let mut one = stable();
+        let spec = one["spec"].as_object_mut().unwrap();
+        spec.remove("minReadySeconds");
+        spec.extend(own.as_object().unwrap().clone());
+        canary(&one, Some("app"))["spec"]["minReadySeconds"].clone()
+    };
+    assert_eq!(min_ready_of(json!({})), 3);
+    assert_eq!(min_ready_of(json!({"minReadySeconds": 1})), 3);
+    assert_eq!(min_ready_of(json!({"minReadySeconds": 30})), 30);
+    assert_eq!(min_ready_of(json!({"progressDeadlineSeconds": 3})), json!(null), "the deadline has to be later");
+}
+
+#[test]
 fn the_stable_owns_the_canary_without_controlling_it() {
     let owner = &canary(&stable(), None)["metadata"]["ownerReferences"][0];
     assert_eq!((&owner["uid"], &owner["kind"]), (&json!("stable-uid"), &json!("Deployment")));

@@ -4,9 +4,9 @@ use bellwether_core::ids::WorkloadKind;
 use bellwether_core::input::status::{DeploymentStatus, PodProblem};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{KindProvider, WorkloadLayout, get};
+use super::{KindProvider, LEAST_READY, WorkloadLayout, get};
 use crate::adapters::kubernetes::api_kind::ApiKind;
 use crate::adapters::kubernetes::facts::{PodState, RevisionFacts, WorkloadFacts, controller};
 use crate::adapters::kubernetes::{marks, owners, template};
@@ -18,6 +18,9 @@ const REPLICA_SET: ApiKind = ApiKind { group: "apps", version: "v1", kind: "Repl
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// The annotation with the number of a ReplicaSet among those of its Deployment.
 const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The default of `progressDeadlineSeconds`.
+const PROGRESS_DEADLINE: u64 = 600;
 
 const LAYOUT: WorkloadLayout = WorkloadLayout {
     template: &["spec", "template"],
@@ -124,8 +127,14 @@ impl KindProvider for DeploymentKind {
         get(&object.data, &["spec", "strategy", "type"]).and_then(Value::as_str) == Some("Recreate")
     }
 
-    fn clean_copy(&self, spec: &mut Map<String, Value>) {
+    fn adapt_copy(&self, spec: &mut Map<String, Value>) {
         spec.remove("paused");
+        let seconds = |key, default| spec.get(key).and_then(Value::as_u64).unwrap_or(default);
+        let ready = seconds("minReadySeconds", 0).max(LEAST_READY);
+        // The API server refuses a Deployment whose pods can't be available before its deadline.
+        if ready < seconds("progressDeadlineSeconds", PROGRESS_DEADLINE) {
+            spec.insert("minReadySeconds".to_owned(), json!(ready));
+        }
     }
 }
 
