@@ -93,7 +93,8 @@ struct SlotHead {
 struct Tail {
     seq: u64,
     next_record: u64,
-    inputs: Vec<Input>,
+    /// The entries of the inputs as they were written: parsed, they take many times the memory.
+    slots: Vec<Vec<u8>>,
     /// The size of the inputs' entries, in bytes.
     bytes: usize,
     decisions: Vec<Decision>,
@@ -274,7 +275,7 @@ impl Ledger {
             | Event::Uncovered { .. }
             | Event::Tick => return None,
         };
-        if self.tails.get(workload).is_some_and(|tail| !tail.inputs.is_empty())
+        if self.tails.get(workload).is_some_and(|tail| !tail.slots.is_empty())
             && let Err(problem) = self.snapshot(workload, batch)
         {
             self.set_aside(workload, &problem);
@@ -291,21 +292,18 @@ impl Ledger {
     ) -> Result<(), String> {
         let tail = self.tails.entry(workload.clone()).or_default();
         let first = tail.seq == 0;
-        tail.inputs.push(transition.input.clone());
         tail.decisions.extend(transition.decisions.iter().cloned());
         tail.policies.extend(transition.policy.clone());
         if requests_rollout(&transition.input.event) {
             tail.basis = basis;
         }
         let matters = !transition.decisions.is_empty() || !transition.effects.is_empty() || transition.seen.is_some();
-        if first || matters || tail.inputs.len() >= SNAPSHOT_EVERY {
-            return self.snapshot(workload, batch);
-        }
         let slot = Slot { format: format_of(workload), follows: tail.seq, input: transition.input.clone() };
-        let key = format!("{workload}/block/{}", tail.inputs.len() - 1);
+        let key = slot_key(workload, tail.slots.len());
         let value = write(&key, &slot)?;
         tail.bytes += value.len();
-        if tail.bytes > SNAPSHOT_BYTES {
+        tail.slots.push(value.clone());
+        if first || matters || tail.slots.len() >= SNAPSHOT_EVERY || tail.bytes > SNAPSHOT_BYTES {
             return self.snapshot(workload, batch);
         }
         batch.puts.push((key, Some(value)));
@@ -316,13 +314,15 @@ impl Ledger {
     fn snapshot(&mut self, workload: &Workload, batch: &mut Batch) -> Result<(), String> {
         let Some(state) = self.engine.state(workload) else { return Ok(()) };
         let tail = self.tails.entry(workload.clone()).or_default();
+        let slots = std::mem::take(&mut tail.slots);
+        let inputs = slots.iter().enumerate().map(|(slot, value)| input_of(workload, &slot_key(workload, slot), value));
         let record = AuditRecord {
             engine: ENGINE.to_owned(),
             workload: workload.clone(),
             n: tail.next_record,
             basis: tail.basis.take(),
             policies: std::mem::take(&mut tail.policies),
-            inputs: std::mem::take(&mut tail.inputs),
+            inputs: inputs.collect::<Result<_, String>>()?,
             decisions: std::mem::take(&mut tail.decisions),
         };
         tail.bytes = 0;
@@ -366,7 +366,7 @@ impl Ledger {
         self.tails.remove(workload);
         let templates = self.templates.remove(workload).unwrap_or_default();
         let templates = templates.into_keys().map(|hash| format!("{workload}/template/{hash}"));
-        let slots = (0..SNAPSHOT_EVERY).map(|slot| format!("{workload}/block/{slot}"));
+        let slots = (0..SNAPSHOT_EVERY).map(|slot| slot_key(workload, slot));
         let keys = slots.chain(templates).chain([format!("{workload}/snap")]);
         batch.puts.extend(keys.map(|key| (key, None)));
     }
@@ -435,12 +435,12 @@ fn read_workload(
     engine.restore(state);
     let mut tail = Tail { seq, next_record, ..Tail::default() };
     for slot in 0..SNAPSHOT_EVERY {
-        let key = format!("{workload}/block/{slot}");
+        let key = slot_key(workload, slot);
         let Some(value) = entries.get(&key) else { break };
         let Some(input) = read_slot(workload, &key, value, seq)? else { break };
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
-        tail.inputs.push(input);
+        tail.slots.push(value.clone());
         tail.bytes += value.len();
     }
     let state = engine.basis(workload);
@@ -463,13 +463,27 @@ fn read_snapshot(workload: &Workload, value: &[u8]) -> Result<Snapshot, String> 
 /// # Errors
 /// It can't be read; the text names it.
 fn read_slot(workload: &Workload, key: &str, value: &[u8], seq: u64) -> Result<Option<Input>, String> {
-    let SlotHead { format, follows } = read(key, value)?;
+    let SlotHead { follows, .. } = read(key, value)?;
     if follows != seq {
         return Ok(None);
     }
+    input_of(workload, key, value).map(Some)
+}
+
+/// Returns the input in a slot of a workload.
+///
+/// # Errors
+/// It can't be read; the text names it.
+fn input_of(workload: &Workload, key: &str, value: &[u8]) -> Result<Input, String> {
+    let SlotHead { format, .. } = read(key, value)?;
     check_format(workload, key, format)?;
     let Slot { input, .. } = read(key, value)?;
-    Ok(Some(input))
+    Ok(input)
+}
+
+/// Returns the key of a slot of a workload.
+fn slot_key(workload: &Workload, slot: usize) -> String {
+    format!("{workload}/block/{slot}")
 }
 
 fn read_templates(

@@ -20,6 +20,10 @@ use tokio::sync::oneshot;
 
 use crate::clock::Stopwatch;
 
+mod labels;
+
+pub use labels::{LabelTexts, Labels};
+
 /// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
 /// only partition 0.
 pub type Partition = i32;
@@ -183,8 +187,8 @@ pub trait Metrics: Send + Sync {
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeriesPoint {
-    /// The element's labels, by name. The elements of one series at several instants share them.
-    pub labels: Arc<BTreeMap<String, String>>,
+    /// The element's labels. The elements of one series at several instants share them.
+    pub labels: Labels,
     /// The element's value; NaN if it is a native histogram.
     pub value: f64,
     /// The element's native histogram; `None` if it is a plain number.
@@ -193,12 +197,12 @@ pub struct SeriesPoint {
 
 impl SeriesPoint {
     /// Creates an element that is a plain number.
-    pub fn number(labels: impl Into<Arc<BTreeMap<String, String>>>, value: f64) -> SeriesPoint {
+    pub fn number(labels: impl Into<Labels>, value: f64) -> SeriesPoint {
         SeriesPoint { labels: labels.into(), value, native: None }
     }
 
     /// Creates an element that is a native histogram.
-    pub fn native(labels: impl Into<Arc<BTreeMap<String, String>>>, native: Arc<Native>) -> SeriesPoint {
+    pub fn native(labels: impl Into<Labels>, native: Arc<Native>) -> SeriesPoint {
         SeriesPoint { labels: labels.into(), value: f64::NAN, native: Some(native) }
     }
 }

@@ -7,6 +7,7 @@
 
 mod options;
 pub mod answer;
+mod content;
 mod credentials;
 mod places;
 

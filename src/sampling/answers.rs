@@ -181,7 +181,7 @@ impl SeriesFetcher<'_> {
     /// Returns the key of a point, as in [`SeriesFetcher::watch_keys`]. `None`: its pod is unknown, or a label is
     /// missing.
     fn point_key(&self, request: &SeriesRequest, point: &SeriesPoint) -> Option<String> {
-        let (source, value) = (request.source(), |label: &str| point.labels.get(label).map(String::as_str));
+        let (source, value) = (request.source(), |label: &str| point.labels.get(label));
         match (request, &source.service) {
             (_, None) => {
                 let (namespace, pod) = source.pod_of(value)?;

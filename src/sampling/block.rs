@@ -1,6 +1,7 @@
 //! Makes the block of one watch at one tick, and the state for the next tick.
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
@@ -168,15 +169,15 @@ impl WatchTick<'_> {
     }
 
     /// Returns the family's memory as of the start of the block.
-    fn memory_at_start(
+    fn memory_at_start<'s>(
         &self,
         family: &Family,
         label_list: &[String],
         request: &SeriesRequest,
-        start: &BlockStart,
-    ) -> Result<Memory, Gap> {
+        start: &'s BlockStart,
+    ) -> Result<Cow<'s, Memory>, Gap> {
         let labels: BTreeSet<String> = label_list.iter().cloned().collect();
-        let known = start.state.families.get(family).map(|known| known.memory.clone()).unwrap_or_default();
+        let known = start.state.families.get(family).map_or_else(Cow::default, |known| Cow::Borrowed(&known.memory));
         let missing = start.missing(family, &labels);
         if missing == MissingStart::Nothing {
             return Ok(known);
@@ -186,7 +187,7 @@ impl WatchTick<'_> {
         let context = self.context(start.state.last_read, family, &labels);
         let facts = |process: &Process| self.facts(&family.source, process);
         if missing == MissingStart::Values {
-            return Ok(known.advance(&snapshot, &targets, &facts, context).0);
+            return Ok(Cow::Owned(known.advance(&snapshot, &targets, &facts, context).0));
         }
         let past = start.past(self.options.lag);
         let points = self.at_start.points(&SeriesRequest::PastSeries(family.clone(), labels, past), self.index)?;
@@ -202,7 +203,7 @@ impl WatchTick<'_> {
             // Prometheus has no data of that time. Processes that exist now may have been counted before.
             return Err(Gap::NoBaseline);
         }
-        Ok(Memory::restored(&snapshot, &targets, seen, classes, &facts, context))
+        Ok(Cow::Owned(Memory::restored(&snapshot, &targets, seen, classes, &facts, context)))
     }
 
     fn snapshot(

@@ -31,9 +31,9 @@ pub const BOUND: &str = "le";
 /// The label with the scrape job.
 pub const JOB: &str = "job";
 
-/// The longest query text, in bytes; a longer one is split. Proxies and Prometheus' own form parser have limits near
-/// it.
-const MAX_TEXT: usize = 8 * 1024;
+/// The longest query text, in bytes; a longer one is split. Queries are posted, so the limits of URLs do not apply, but
+/// VictoriaMetrics refuses one above its `-search.maxQueryLen`, which is 16 KiB by default.
+const MAX_TEXT: usize = 16_000;
 
 /// The largest number of alternatives in the selectors of one query.
 const MAX_ALTERNATIVES: usize = 500;
@@ -306,7 +306,7 @@ impl WorkloadFilter {
     /// Returns whether a query that is narrowed by this filter selects the series of `point`.
     pub fn selects(&self, request: &SeriesRequest, point: &SeriesPoint) -> bool {
         let source = request.source();
-        let value = |label: &str| point.labels.get(label).map_or("", String::as_str);
+        let value = |label: &str| point.labels.get(label).unwrap_or_default();
         let is_in = |label: &Option<String>| label.as_ref().is_none_or(|it| self.namespaces.contains(value(it)));
         match (request, &source.service) {
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => true,
@@ -315,14 +315,6 @@ impl WorkloadFilter {
                 let pod = value(&source.pod);
                 is_in(&source.namespace) && self.pod_prefixes.iter().any(|prefix| pod.starts_with(prefix))
             }
-        }
-    }
-
-    fn union(&self, other: &WorkloadFilter) -> WorkloadFilter {
-        WorkloadFilter {
-            namespaces: &self.namespaces | &other.namespaces,
-            pod_prefixes: &self.pod_prefixes | &other.pod_prefixes,
-            service_values: &self.service_values | &other.service_values,
         }
     }
 
@@ -374,27 +366,50 @@ pub fn queries(
     watches: &[Watch],
     pods: &dyn PodDirectory,
 ) -> Vec<PromQuery> {
+    let own = |index: &usize| Some((*index, workload_filter(request.source(), watches.get(*index)?, pods)?));
+    let filters: Vec<(usize, WorkloadFilter)> = wanted.iter().filter_map(own).collect();
+    let mut rest = filters.as_slice();
     let mut queries = Vec::new();
-    let mut open: Option<(WorkloadFilter, Vec<usize>)> = None;
-    for &index in wanted {
-        let own = watches.get(index).and_then(|watch| workload_filter(request.source(), watch, pods));
-        let Some(own) = own else { continue };
-        open = Some(match open.take() {
-            None => (own, vec![index]),
-            Some((filter, mut members)) => {
-                let both = filter.union(&own);
-                if both.alternatives() <= MAX_ALTERNATIVES && request.text(&both).len() <= MAX_TEXT {
-                    members.push(index);
-                    (both, members)
-                } else {
-                    queries.push(PromQuery { text: request.text(&filter), watches: members });
-                    (own, vec![index])
-                }
-            }
-        });
+    while !rest.is_empty() {
+        let fits = |size: usize| one_query(request, &rest[..size]).is_some();
+        let size = largest(rest.len(), fits);
+        // A single workload is asked for whatever the length of its query.
+        let text = one_query(request, &rest[..size]).unwrap_or_else(|| request.text(&union(&rest[..size])));
+        queries.push(PromQuery { text, watches: rest[..size].iter().map(|(index, _)| *index).collect() });
+        rest = &rest[size..];
     }
-    queries.extend(open.map(|(filter, watches)| PromQuery { text: request.text(&filter), watches }));
     queries
+}
+
+/// Returns the text of one query for all of these workloads; `None` if it exceeds a limit on queries.
+fn one_query(request: &SeriesRequest, filters: &[(usize, WorkloadFilter)]) -> Option<String> {
+    let all = union(filters);
+    let text = (all.alternatives() <= MAX_ALTERNATIVES).then(|| request.text(&all))?;
+    (text.len() <= MAX_TEXT).then_some(text)
+}
+
+fn union(filters: &[(usize, WorkloadFilter)]) -> WorkloadFilter {
+    let mut all = WorkloadFilter::default();
+    for (_, own) in filters {
+        all.namespaces.extend(own.namespaces.iter().cloned());
+        all.pod_prefixes.extend(own.pod_prefixes.iter().cloned());
+        all.service_values.extend(own.service_values.iter().cloned());
+    }
+    all
+}
+
+/// Returns the largest number from 1 to `most` that `fits`, or 1 if none does. A number fits only if all smaller ones do.
+fn largest(most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    let (mut good, mut step) = (1, 1);
+    while step > 0 {
+        if good + step <= most && fits(good + step) {
+            good += step;
+            step *= 2;
+        } else {
+            step /= 2;
+        }
+    }
+    good
 }
 
 /// Returns the filter that selects both arms of a watch. `None`: the Service of the workload is unknown.

@@ -137,7 +137,7 @@ impl ProbeRun<'_> {
         }
         match self.sample(probed, at).await {
             Err(error) => findings.push(problem(name, query_failure(&error))),
-            Ok(points) if points.iter().any(|point| !point.labels.contains_key(PART)) => {
+            Ok(points) if points.iter().any(|point| !point.labels.contains(PART)) => {
                 findings.extend(self.probe_points(probed, &points));
             }
             // The numbers of series without their sums: there is no sum of native histograms and plain numbers.
@@ -234,7 +234,7 @@ impl ProbeRun<'_> {
     fn wrong_form(&self, probed: &ProbeTarget, points: &[SeriesPoint]) -> Option<String> {
         let metric = &probed.metric;
         let series = metric.series.as_deref().unwrap_or_default();
-        let mut sums = points.iter().filter(|point| !point.labels.contains_key(PART));
+        let mut sums = points.iter().filter(|point| !point.labels.contains(PART));
         if metric.native {
             let plain = sums.any(|point| point.native.is_none());
             return plain
@@ -311,7 +311,7 @@ impl ProbeRun<'_> {
             });
         }
         let points = run(format!("count by (quantile) ({})", selector(plain, &[]))).await;
-        if points.iter().any(|point| point.labels.contains_key("quantile")) {
+        if points.iter().any(|point| point.labels.contains("quantile")) {
             return Some(format!(
                 "{plain} is a summary, and the quantiles of several pods can't be combined; it needs a histogram"
             ));
@@ -336,12 +336,12 @@ impl ProbeRun<'_> {
         let matcher = format!("__name__=~{}", string(&format!(".*{}.*", literal(&stem))));
         let names = format!("count by (__name__) ({{{matcher}}})");
         let points = self.metrics.instant(&names, at).await.unwrap_or_default();
-        let names: BTreeSet<&String> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
-        let mut similar: Vec<(f64, &String)> =
+        let names: BTreeSet<&str> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
+        let mut similar: Vec<(f64, &str)> =
             names.into_iter().map(|name| (strsim::jaro_winkler(name, series), name)).collect();
         similar.retain(|(similarity, _)| *similarity > 0.85);
         similar.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        similar.into_iter().take(2).map(|(_, name)| name.clone()).collect()
+        similar.into_iter().take(2).map(|(_, name)| name.to_owned()).collect()
     }
 
     /// Returns the findings about the `up` series of the metric's processes.

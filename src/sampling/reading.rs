@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use bellwether_core::measure::block::{Gap, MAX_PARTS, Reading, Sample};
 use bellwether_core::measure::metric::{ArmSource, Hits, Metric, MetricKind};
@@ -179,10 +180,28 @@ pub fn hit_pattern(hits: &Hits) -> Result<(Regex, bool), String> {
         (None, Some(text)) => (text, false),
         _ => return Err("the hits need `matches` or `not`".to_owned()),
     };
-    // Anchored, and with a dot that matches a newline too, as in Prometheus 3.
-    let regex = Regex::new(&format!("^(?s:{text})$"))
-        .map_err(|error| format!("{text:?} is not a regular expression: {error}"))?;
+    let regex = whole(text).map_err(|error| format!("{text:?} is not a regular expression: {error}"))?;
     Ok((regex, is_match))
+}
+
+/// The most expressions that are kept compiled. Policies have a handful of different ones.
+const KEPT_EXPRESSIONS: usize = 64;
+
+/// Returns the expression that matches a text as a whole, with a dot that matches a newline too, as in Prometheus 3. Compiling
+/// one takes longer than reading a workload's counts, so the newest ones are kept.
+fn whole(text: &str) -> Result<Regex, regex::Error> {
+    static KEPT: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
+    // Poisoning is harmless: an entry is whole once it is in the map.
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = kept.get(text) {
+        return Ok(regex.clone());
+    }
+    let regex = Regex::new(&format!("^(?s:{text})$"))?;
+    if kept.len() >= KEPT_EXPRESSIONS {
+        kept.clear();
+    }
+    kept.insert(text.to_owned(), regex.clone());
+    Ok(regex)
 }
 
 fn ratio_by_label(hits: &Hits, all: &ArmCounts<'_>) -> Result<Sample, Gap> {

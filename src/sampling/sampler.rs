@@ -19,6 +19,9 @@ use super::reading::query_reading;
 use super::state::{BlockStart, SamplerState};
 use crate::ports::{Metrics, PodDirectory};
 
+/// The most watches whose answers are in memory at a time. About as many fit into one query, so more of them would save no query.
+const TOGETHER: usize = 400;
+
 /// Reads the counters of all watches and keeps the last reading of each.
 pub struct Sampler {
     metrics: Arc<dyn Metrics>,
@@ -44,19 +47,39 @@ impl Sampler {
     async fn read(&mut self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let by_workload: BTreeMap<&Workload, &Watch> = watches.iter().map(|watch| (&watch.workload, watch)).collect();
         self.states.retain(|workload, _| by_workload.contains_key(workload));
-        let (watches, starts): (Vec<Watch>, Vec<BlockStart>) = by_workload
-            .into_iter()
-            .filter_map(|(workload, watch)| {
-                Some((watch.clone(), BlockStart::of(watch, self.states.get(workload), at)?))
-            })
-            .unzip();
+        let mut pending = Vec::new();
+        for (workload, watch) in by_workload {
+            match BlockStart::of(watch, self.states.remove(workload), at) {
+                Ok(start) => pending.push((watch, start)),
+                Err(kept) => self.states.extend(kept.map(|state| (workload.clone(), state))),
+            }
+        }
 
-        let requests = series_requests(&watches);
-        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches: &watches };
+        let mut blocks = Vec::new();
+        let mut pending = pending.into_iter();
+        while pending.len() > 0 {
+            let together = pending.by_ref().take(TOGETHER);
+            let (watches, starts): (Vec<Watch>, Vec<BlockStart>) =
+                together.map(|(watch, start)| (watch.clone(), start)).unzip();
+            blocks.extend(self.read_together(metrics, &watches, starts, at).await);
+        }
+        blocks
+    }
+
+    /// Reads the counters of some watches and returns their blocks.
+    async fn read_together(
+        &mut self,
+        metrics: &dyn Metrics,
+        watches: &[Watch],
+        starts: Vec<BlockStart>,
+        at: Timestamp,
+    ) -> Vec<(Workload, Block)> {
+        let requests = series_requests(watches);
+        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches };
         let (mut at_end, at_starts, query_samples) = futures::join!(
             fetcher.fetch(&requests, at),
             fetch_starts(&fetcher, &requests, &starts, self.options.lag),
-            self.query_samples(metrics, &watches, at)
+            self.query_samples(metrics, watches, at)
         );
 
         let pushed = at_end.of_pushed(&requests);

@@ -66,13 +66,13 @@ pub type Targets = Option<BTreeMap<Process, Target>>;
 
 /// Returns the process that a point comes from.
 pub fn process_of(source: &SeriesSource, point: &SeriesPoint) -> Process {
-    source.process.iter().map(|label| point.labels.get(label).cloned().unwrap_or_default()).collect()
+    source.process.iter().map(|label| point.labels.get(label).unwrap_or_default().to_owned()).collect()
 }
 
 fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> Class {
-    let value = |label: &String| point.labels.get(label).cloned().unwrap_or_default();
+    let value = |label: &String| point.labels.get(label).unwrap_or_default().to_owned();
     Class {
-        owner: family.source.owner_of(|label| point.labels.get(label).map(String::as_str)),
+        owner: family.source.owner_of(|label| point.labels.get(label)),
         values: labels.iter().map(value).collect(),
         member: None,
     }
@@ -94,7 +94,7 @@ impl Snapshot {
         for point in points {
             let own = cells.entry(process_of(&family.source, point)).or_default();
             let cell = own.entry(class_of(family, labels, point)).or_insert(Cell { value: f64::NAN, members: 0 });
-            if point.labels.contains_key(PART) {
+            if point.labels.contains(PART) {
                 // A value that is not a number becomes 0 members, which the difference reports as a vanished series.
                 cell.members = point.value as u64;
             } else {
@@ -153,7 +153,7 @@ fn read_native(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> S
     for point in points {
         let classes = parts.entry(process_of(&family.source, point)).or_default();
         let own = classes.entry(class_of(family, labels, point)).or_default();
-        match point.labels.get(PART).map(String::as_str) {
+        match point.labels.get(PART) {
             None => own.sum = Some(point),
             Some(MEMBERS) => own.members = point.value as u64,
             Some(_) => own.counts.push(point),
@@ -191,7 +191,7 @@ pub fn read_targets(source: &SeriesSource, points: &[&SeriesPoint]) -> BTreeMap<
     let mut targets: BTreeMap<Process, Target> = BTreeMap::new();
     for point in points {
         let target = targets.entry(process_of(source, point)).or_default();
-        match point.labels.get(PART).map(String::as_str) {
+        match point.labels.get(PART) {
             None => target.up = point.value == 1.0,
             Some("scraped") => target.scraped = point.value,
             Some(_) => target.started = Some(point.value).filter(|start| start.is_finite()),

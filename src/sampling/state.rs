@@ -60,10 +60,12 @@ pub enum MissingStart {
 }
 
 impl BlockStart {
-    /// Returns the start of the block that ends at `at`. `kept` is the sampler's state of the workload. `None`: the
-    /// time up to `at` is already in a block.
-    pub fn of(watch: &Watch, kept: Option<&SamplerState>, at: Timestamp) -> Option<BlockStart> {
-        let is_current = |state: &&SamplerState| {
+    /// Returns the start of the block that ends at `at`. `kept` is the sampler's state of the workload.
+    ///
+    /// # Errors
+    /// The time up to `at` is already in a block; this is the state to keep.
+    pub fn of(watch: &Watch, kept: Option<SamplerState>, at: Timestamp) -> Result<BlockStart, Option<SamplerState>> {
+        let is_current = |state: &SamplerState| {
             // If another daemon owned the workload meanwhile, the events in its blocks must not be counted again.
             let agrees = watch.last.is_none_or(|last| Some(last) == state.reported || last == state.last_read);
             // A state after this tick comes from a clock that was turned back since.
@@ -72,13 +74,17 @@ impl BlockStart {
         };
         let new_state =
             |last_read| SamplerState { since: watch.since, last_read, reported: watch.last, families: BTreeMap::new() };
-        let start = match (kept.filter(is_current), watch.last) {
-            (Some(state), _) => BlockStart { from: Some(state.last_read), state: state.clone() },
-            (None, Some(last)) => BlockStart { from: Some(last), state: new_state(last) },
-            (None, None) => BlockStart { from: None, state: new_state(at) },
+        let is_kept = kept.as_ref().is_some_and(is_current);
+        let (from, last_read, reported) = match (&kept, watch.last) {
+            (Some(state), _) if is_kept => (Some(state.last_read), state.last_read, state.reported),
+            (_, Some(last)) => (Some(last), last, watch.last),
+            (_, None) => (None, at, watch.last),
         };
-        let reached = start.from.max(start.state.reported.filter(|_| start.from.is_some()));
-        reached.is_none_or(|reached| reached < at).then_some(start)
+        if from.max(reported.filter(|_| from.is_some())).is_some_and(|reached| reached >= at) {
+            return Err(kept);
+        }
+        let state = kept.filter(|_| is_kept).unwrap_or_else(|| new_state(last_read));
+        Ok(BlockStart { from, state })
     }
 
     /// Returns the data that `family`, summed by `labels`, lacks at the start of the block.

@@ -1,12 +1,11 @@
 //! Reads the JSON of Prometheus' answers, with the warnings that the client library drops.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 
-use crate::ports::{Bucket, MetricsError, Native, SeriesPoint};
+use crate::ports::{MetricsError, SeriesPoint};
 
 /// The envelope of every answer of the HTTP API.
 #[derive(Debug, Deserialize)]
@@ -28,31 +27,25 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// The content of the answer to an instant or range query, whose type is not checked yet.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct QueryData {
-    result_type: String,
-    result: serde_json::Value,
+/// The content of the answer to an instant or range query.
+#[derive(Debug)]
+pub enum QueryData {
+    /// An instant vector, or a scalar as one point without labels.
+    Vector(Vec<SeriesPoint>),
+    /// The points of a range, by instant.
+    Matrix(BTreeMap<Timestamp, Vec<SeriesPoint>>),
+    /// A content of another type, which this names.
+    Other(String),
 }
 
-/// One element of an instant vector, with a value or a histogram.
-#[derive(Debug, Deserialize)]
-struct Element {
-    #[serde(default)]
-    metric: BTreeMap<String, String>,
-    value: Option<(f64, String)>,
-    #[serde(default)]
-    histogram: Option<(f64, Histogram)>,
-}
-
-/// A native histogram, without its sum, which is not used.
-#[derive(Debug, Deserialize)]
-struct Histogram {
-    count: String,
-    /// The buckets that are not empty: boundary rule, lower bound, upper bound and count.
-    #[serde(default)]
-    buckets: Vec<(u8, String, String, String)>,
+impl QueryData {
+    fn kind(&self) -> &str {
+        match self {
+            QueryData::Vector(_) => "vector",
+            QueryData::Matrix(_) => "matrix",
+            QueryData::Other(kind) => kind,
+        }
+    }
 }
 
 /// Returns the points of an instant vector. A scalar becomes one point without labels.
@@ -60,45 +53,12 @@ struct Histogram {
 /// # Errors
 /// [`MetricsError::Unreadable`] with the content that the answer has instead.
 pub fn read_points(data: Option<QueryData>) -> Result<Vec<SeriesPoint>, MetricsError> {
-    let unreadable = MetricsError::Unreadable;
-    let data = data.ok_or_else(|| unreadable("the answer has no data".to_owned()))?;
-    let elements: Vec<Element> = match data.result_type.as_str() {
-        "vector" => serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?,
-        "scalar" => {
-            let value = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
-            vec![Element { metric: BTreeMap::new(), value: Some(value), histogram: None }]
+    match data.ok_or_else(no_data)? {
+        QueryData::Vector(points) => Ok(points),
+        other @ (QueryData::Matrix(_) | QueryData::Other(_)) => {
+            Err(unreadable(format!("the query gives a {}, not an instant vector", other.kind())))
         }
-        other => return Err(unreadable(format!("the query gives a {other}, not an instant vector"))),
-    };
-    elements.into_iter().map(point).collect()
-}
-
-fn point(element: Element) -> Result<SeriesPoint, MetricsError> {
-    let name = element.metric.get("__name__").cloned().unwrap_or_default();
-    match (element.value, element.histogram) {
-        (Some((_, text)), _) => Ok(SeriesPoint::number(element.metric, number(&text)?)),
-        (None, Some((_, histogram))) => Ok(SeriesPoint::native(element.metric, Arc::new(native(&histogram)?))),
-        (None, None) => Err(MetricsError::Unreadable(format!("{name} has no value"))),
     }
-}
-
-fn native(histogram: &Histogram) -> Result<Native, MetricsError> {
-    let bucket = |(rule, lower, upper, count): &(u8, String, String, String)| {
-        Ok(Bucket { rule: *rule, lower: number(lower)?, upper: number(upper)?, count: number(count)? })
-    };
-    let buckets = histogram.buckets.iter().map(bucket).collect::<Result<_, MetricsError>>()?;
-    Ok(Native { count: number(&histogram.count)?, buckets })
-}
-
-/// One series of a range query's answer.
-#[derive(Debug, Deserialize)]
-struct RangeSeries {
-    #[serde(default)]
-    metric: BTreeMap<String, String>,
-    #[serde(default)]
-    values: Vec<(f64, String)>,
-    #[serde(default)]
-    histograms: Vec<(f64, Histogram)>,
 }
 
 /// Returns the points of a range query, by instant.
@@ -106,35 +66,20 @@ struct RangeSeries {
 /// # Errors
 /// [`MetricsError::Unreadable`] with the content that the answer has instead.
 pub fn read_ranges(data: Option<QueryData>) -> Result<BTreeMap<Timestamp, Vec<SeriesPoint>>, MetricsError> {
-    let unreadable = MetricsError::Unreadable;
-    let data = data.ok_or_else(|| unreadable("the answer has no data".to_owned()))?;
-    if data.result_type != "matrix" {
-        return Err(unreadable(format!("the range query gives a {}, not a matrix", data.result_type)));
-    }
-    let all: Vec<RangeSeries> = serde_json::from_value(data.result).map_err(|error| unreadable(error.to_string()))?;
-    let mut instants: BTreeMap<Timestamp, Vec<SeriesPoint>> = BTreeMap::new();
-    for series in all {
-        let labels = Arc::new(series.metric);
-        for (seconds, text) in series.values {
-            let point = SeriesPoint::number(Arc::clone(&labels), number(&text)?);
-            instants.entry(instant(seconds)?).or_default().push(point);
-        }
-        for (seconds, histogram) in series.histograms {
-            let point = SeriesPoint::native(Arc::clone(&labels), Arc::new(native(&histogram)?));
-            instants.entry(instant(seconds)?).or_default().push(point);
+    match data.ok_or_else(no_data)? {
+        QueryData::Matrix(instants) => Ok(instants),
+        other @ (QueryData::Vector(_) | QueryData::Other(_)) => {
+            Err(unreadable(format!("the range query gives a {}, not a matrix", other.kind())))
         }
     }
-    Ok(instants)
 }
 
-fn instant(seconds: f64) -> Result<Timestamp, MetricsError> {
-    Timestamp::from_millisecond((seconds * 1000.0).round() as i64)
-        .map_err(|error| MetricsError::Unreadable(error.to_string()))
+fn unreadable(problem: String) -> MetricsError {
+    MetricsError::Unreadable(problem)
 }
 
-/// Parses the value of a sample, including `NaN`, `+Inf` and `-Inf`, which the caller interprets.
-fn number(text: &str) -> Result<f64, MetricsError> {
-    text.parse().map_err(|_| MetricsError::Unreadable(format!("{text:?} is not a sample's value")))
+fn no_data() -> MetricsError {
+    unreadable("the answer has no data".to_owned())
 }
 
 /// Returns Prometheus' message of an error, or the first 200 characters of a body that is not Prometheus' (a proxy's).

@@ -4,12 +4,12 @@
 //! The distance is the median over the last minutes, so an outage of the store or of a target is no finding.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bellwether_core::measure::watch::{ProbeTarget, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 
 use super::{ProbeFinding, ProbeRun};
+use crate::ports::Labels;
 use crate::sampling::options::{Options, STALE_INTERVALS};
 use crate::sampling::plan::{JOB, SeriesRequest, families, queries};
 
@@ -75,7 +75,7 @@ impl ProbeRun<'_> {
         let looked_at = Span::from_millis(options.scrape_interval.as_millis().saturating_mul(INTERVALS));
         let step = Span::from_millis((options.scrape_interval.as_millis() / LOOKS).max(1000));
         let range = TimeRange::before(now, looked_at, step);
-        let mut processes: BTreeMap<Arc<BTreeMap<String, String>>, BTreeSet<i64>> = BTreeMap::new();
+        let mut processes: BTreeMap<Labels, BTreeSet<i64>> = BTreeMap::new();
         for text in self.newest_texts(metrics) {
             let looks = self.metrics.range(&text, range).await.unwrap_or_default();
             for point in looks.into_values().flatten().filter(|point| point.value.is_finite()) {
@@ -84,7 +84,7 @@ impl ProbeRun<'_> {
         }
         let mut jobs: BTreeMap<String, JobTimes> = BTreeMap::new();
         for (labels, times) in &processes {
-            jobs.entry(labels.get(JOB).cloned().unwrap_or_default()).or_default().add(times);
+            jobs.entry(labels.get(JOB).unwrap_or_default().to_owned()).or_default().add(times);
         }
         jobs
     }

@@ -178,6 +178,10 @@ fn until<'a>(rest: &mut &'a str, end: char) -> Option<&'a str> {
     Some(text)
 }
 
+fn labels_of(point: &SeriesPoint) -> Labels {
+    point.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// Evaluates `label_replace(…, part)` or an aggregation.
 fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint>> {
     if eat(rest, "label_replace(").is_some() {
@@ -185,9 +189,11 @@ fn term(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<SeriesPoint
         eat(rest, &format!(", \"{PART}\", \""))?;
         let part = until(rest, '"')?.to_owned();
         eat(rest, ", \"\", \"\")")?;
-        points
-            .iter_mut()
-            .for_each(|point| drop(Arc::make_mut(&mut point.labels).insert(PART.to_owned(), part.clone())));
+        for point in &mut points {
+            let mut labels = labels_of(point);
+            labels.insert(PART.to_owned(), part.clone());
+            point.labels = labels.into();
+        }
         return Some(points);
     }
     aggregation(rest, inner, at)
@@ -207,9 +213,10 @@ fn aggregation(rest: &mut &str, inner: &Inner, at: Timestamp) -> Option<Vec<Seri
     let points = selected(rest, inner, at)?;
     eat(rest, ")")?;
     let mut groups: BTreeMap<Labels, Vec<SeriesPoint>> = BTreeMap::new();
-    for mut point in points {
-        Arc::make_mut(&mut point.labels).retain(|label, _| by.contains(label));
-        groups.entry((*point.labels).clone()).or_default().push(point);
+    for point in points {
+        let mut labels = labels_of(&point);
+        labels.retain(|label, _| by.contains(label));
+        groups.entry(labels).or_default().push(point);
     }
     let fold = |points: &[SeriesPoint]| {
         let mut values = points.iter().map(|point| point.value);
