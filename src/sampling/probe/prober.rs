@@ -31,8 +31,8 @@ const GATHER: Duration = Duration::from_millis(250);
 const ROUNDS: usize = 2;
 /// The most workloads of a round.
 const WORKLOADS: usize = 128;
-/// The most series of the workloads whose past is read at the same time. The past has up to 81 values of each.
-const SERIES: usize = 800;
+/// The most series of the workloads whose past is read at the same time. The past has up to 81 values of each, of some 40 bytes.
+const SERIES: usize = 4000;
 
 /// Tries the queries of rollouts, with the settings of the sampler.
 pub struct Prober {
