@@ -3,7 +3,10 @@
 //! The only checks made here are those that are impossible later: two spellings of one bucket's bound, and buckets that
 //! do not belong to the same histograms. A native histogram is converted to cumulative buckets.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bellwether_core::time::Timestamp;
 
@@ -14,9 +17,33 @@ use crate::ports::SeriesPoint;
 /// The identity of an exporting process: the values of its source's process labels, in the order of the labels.
 pub type Process = Vec<String>;
 
-/// The part of a process's series that is counted as one number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Class {
+/// The part of a process's series that is counted as one number. Clones share the labels.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Class(Arc<ClassLabels>);
+
+impl Borrow<ClassLabels> for Class {
+    fn borrow(&self) -> &ClassLabels {
+        &self.0
+    }
+}
+
+impl Deref for Class {
+    type Target = ClassLabels;
+
+    fn deref(&self) -> &ClassLabels {
+        &self.0
+    }
+}
+
+impl From<ClassLabels> for Class {
+    fn from(labels: ClassLabels) -> Class {
+        Class(Arc::new(labels))
+    }
+}
+
+/// The labels by which a class is told from the others of its process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ClassLabels {
     /// The arm's Service, as its labels name it. `None`: the pod tells the arm.
     pub owner: Option<String>,
     /// The values of the family's class labels, in the order of the labels.
@@ -26,10 +53,25 @@ pub struct Class {
     pub member: Option<String>,
 }
 
-impl Class {
+impl ClassLabels {
     /// Returns whether the class is the `+Inf` bucket, which every histogram has.
     pub fn is_infinite(&self) -> bool {
         self.values.iter().any(|value| value == INFINITE)
+    }
+}
+
+/// The classes of an answer, each once: the processes of a workload have the same ones.
+#[derive(Default)]
+struct SharedClasses(HashSet<Class>);
+
+impl SharedClasses {
+    fn shared(&mut self, labels: ClassLabels) -> Class {
+        if let Some(class) = self.0.get(&labels) {
+            return class.clone();
+        }
+        let class = Class::from(labels);
+        self.0.insert(class.clone());
+        class
     }
 }
 
@@ -69,9 +111,9 @@ pub fn process_of(source: &SeriesSource, point: &SeriesPoint) -> Process {
     source.process.iter().map(|label| point.labels.get(label).unwrap_or_default().to_owned()).collect()
 }
 
-fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> Class {
+fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> ClassLabels {
     let value = |label: &String| point.labels.get(label).unwrap_or_default().to_owned();
-    Class {
+    ClassLabels {
         owner: family.source.owner_of(|label| point.labels.get(label)),
         values: labels.iter().map(value).collect(),
         member: None,
@@ -91,9 +133,11 @@ impl Snapshot {
             return read_native(family, labels, points);
         }
         let mut cells: BTreeMap<Process, BTreeMap<Class, Cell>> = BTreeMap::new();
+        let mut classes = SharedClasses::default();
         for point in points {
             let own = cells.entry(process_of(&family.source, point)).or_default();
-            let cell = own.entry(class_of(family, labels, point)).or_insert(Cell { value: f64::NAN, members: 0 });
+            let class = classes.shared(class_of(family, labels, point));
+            let cell = own.entry(class).or_insert(Cell { value: f64::NAN, members: 0 });
             if point.labels.contains(PART) {
                 // A value that is not a number becomes 0 members, which the difference reports as a vanished series.
                 cell.members = point.value as u64;
@@ -101,16 +145,16 @@ impl Snapshot {
                 cell.value = point.value;
             }
         }
-        let bound = labels.iter().position(|label| label == BOUND);
+        let (bound, mut shared) = (labels.iter().position(|label| label == BOUND), classes);
         Snapshot(
             cells
                 .into_iter()
                 .map(|(process, classes)| {
-                    let classes = match bound {
-                        Some(at) => merge_bounds(classes, at),
+                    let merged = match bound {
+                        Some(at) => merge_bounds(classes, at, &mut shared),
                         None => Ok(classes),
                     };
-                    (process, classes)
+                    (process, merged)
                 })
                 .collect(),
         )
@@ -124,7 +168,7 @@ impl Snapshot {
             if let (Some(at), true) = (bound, family.native) {
                 // The edges that the histogram had are not known, so none of them may count from zero.
                 let all = edges().into_iter().chain([f64::INFINITY]);
-                let all = all.map(|edge| bucket_class(class_of(family, labels, point), at, edge));
+                let all = all.map(|edge| bucket_class(class_of(family, labels, point), at, edge).into());
                 past.entry(process_of(&family.source, point)).or_default().extend(all);
                 continue;
             }
@@ -132,7 +176,7 @@ impl Snapshot {
             if let Some(text) = bound.and_then(|at| class.values.get_mut(at)) {
                 *text = bound_text(parse_bound(text).unwrap_or(f64::NAN));
             }
-            past.entry(process_of(&family.source, point)).or_default().push(class);
+            past.entry(process_of(&family.source, point)).or_default().push(class.into());
         }
         past
     }
@@ -149,7 +193,7 @@ struct NativeParts<'a> {
 
 /// Reads the answer of a family of native histograms as cumulative counts by bound.
 fn read_native(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> Snapshot {
-    let mut parts: BTreeMap<Process, BTreeMap<Class, NativeParts<'_>>> = BTreeMap::new();
+    let mut parts: BTreeMap<Process, BTreeMap<ClassLabels, NativeParts<'_>>> = BTreeMap::new();
     for point in points {
         let classes = parts.entry(process_of(&family.source, point)).or_default();
         let own = classes.entry(class_of(family, labels, point)).or_default();
@@ -160,17 +204,19 @@ fn read_native(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> S
         }
     }
     let at = labels.iter().position(|label| label == BOUND).unwrap_or_default();
-    let cells = |classes: BTreeMap<Class, NativeParts<'_>>| -> Result<BTreeMap<Class, Cell>, String> {
+    let mut shared = SharedClasses::default();
+    let mut cells = |classes: BTreeMap<ClassLabels, NativeParts<'_>>| -> Result<BTreeMap<Class, Cell>, String> {
         let mut cells = BTreeMap::new();
         for (class, NativeParts { sum, members, counts }) in classes {
             // Prometheus has no sum of native histograms and plain numbers, and leaves it out.
             let sum = sum.ok_or_else(|| format!("some of {} are native histograms and some are not", family.series))?;
             let native = sum.native.as_ref().ok_or_else(|| format!("{} is not a native histogram", family.series))?;
             let buckets = cumulative(native)?.into_iter();
-            cells.extend(buckets.map(|(edge, value)| (bucket_class(class.clone(), at, edge), Cell { value, members })));
+            let cell = |(edge, value)| (bucket_class(class.clone(), at, edge), Cell { value, members });
+            cells.extend(buckets.map(cell).map(|(class, cell)| (shared.shared(class), cell)));
             cells.extend(counts.into_iter().map(|point| {
-                let class = Class { member: Some(member_text(point)), ..class.clone() };
-                (class, Cell { value: point.value, members: 1 })
+                let class = ClassLabels { member: Some(member_text(point)), ..class.clone() };
+                (class.into(), Cell { value: point.value, members: 1 })
             }));
         }
         Ok(cells)
@@ -179,7 +225,7 @@ fn read_native(family: &Family, labels: &[String], points: &[&SeriesPoint]) -> S
 }
 
 /// Returns `class` with the upper bound `edge`; `at` is the index of the bound among the class labels.
-fn bucket_class(mut class: Class, at: usize, edge: f64) -> Class {
+fn bucket_class(mut class: ClassLabels, at: usize, edge: f64) -> ClassLabels {
     if let Some(text) = class.values.get_mut(at) {
         *text = bound_text(edge);
     }
@@ -244,12 +290,20 @@ fn bound_text(edge: f64) -> String {
 ///
 /// # Errors
 /// A bound that is not a number, a histogram without a `+Inf` bucket, or histograms with different buckets.
-fn merge_bounds(classes: BTreeMap<Class, Cell>, at: usize) -> Result<BTreeMap<Class, Cell>, String> {
+fn merge_bounds(
+    classes: BTreeMap<Class, Cell>,
+    at: usize,
+    shared: &mut SharedClasses,
+) -> Result<BTreeMap<Class, Cell>, String> {
     let mut merged: BTreeMap<Class, Vec<Cell>> = BTreeMap::new();
-    for (mut class, cell) in classes {
-        let Some(text) = class.values.get_mut(at) else { continue };
+    for (class, cell) in classes {
+        let Some(text) = class.values.get(at) else { continue };
         let Some(bound) = parse_bound(text) else { return Err(format!("{text:?} is not a bucket's bound")) };
-        *text = bound_text(bound);
+        let class = if *text == bound_text(bound) {
+            class
+        } else {
+            shared.shared(bucket_class(ClassLabels::clone(&class), at, bound))
+        };
         merged.entry(class).or_default().push(cell);
     }
     let histograms: BTreeMap<Class, u64> = merged
@@ -260,7 +314,7 @@ fn merge_bounds(classes: BTreeMap<Class, Cell>, at: usize) -> Result<BTreeMap<Cl
     merged
         .into_iter()
         .map(|(class, cells)| {
-            let infinite = bucket_class(class.clone(), at, f64::INFINITY);
+            let infinite = Class::from(bucket_class(ClassLabels::clone(&class), at, f64::INFINITY));
             let Some(&expected) = histograms.get(&infinite) else {
                 return Err("a histogram has no +Inf bucket".to_owned());
             };

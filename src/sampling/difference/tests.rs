@@ -2,6 +2,7 @@
 //! one.
 
 use super::*;
+use crate::sampling::snapshot::ClassLabels;
 
 /// One process at one reading.
 #[derive(Clone, Default)]
@@ -57,7 +58,7 @@ fn counts_of_last(history: &[At]) -> String {
     let (mut memory, mut result) = (Memory::default(), None);
     for reading in history {
         let cells = reading.series.iter().map(|(class, value, members)| {
-            let class = Class { values: vec![(*class).to_owned()], ..Class::default() };
+            let class = Class::from(ClassLabels { values: vec![(*class).to_owned()], ..ClassLabels::default() });
             (class, Cell { value: *value, members: *members })
         });
         let cells: BTreeMap<Class, Cell> = cells.collect();
@@ -309,7 +310,7 @@ fn a_process_with_new_labels_is_not_counted_twice() {
             [(1010, "old:80", 9.0, started_before), (1025, "new:80", 12.0, started_now)]
         {
             let process: Process = ["shop", "web-1", instance].map(str::to_owned).to_vec();
-            let cells = BTreeMap::from([(Class::default(), Cell { value, members: 1 })]);
+            let cells = BTreeMap::from([(Class::from(ClassLabels::default()), Cell { value, members: 1 })]);
             let snapshot = Snapshot(BTreeMap::from([(process.clone(), Ok(cells))]));
             let target = Target { up: true, scraped: at as f64, started, pushed: false };
             let pod = Some(("shop".to_owned(), "web-1".to_owned()));

@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use super::super::plan::{Family, PART, SeriesSource};
 use super::*;
 use crate::ports::SeriesPoint;
+use crate::sampling::snapshot::ClassLabels;
 
 const NO_IDLE: BTreeSet<Process> = BTreeSet::new();
 const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
@@ -40,7 +41,7 @@ fn a_bound_spelled_twice_is_one_bucket() {
 fn processes_with_different_buckets_have_no_sum() {
     let metric: Metric = toml::from_str(HISTOGRAM).unwrap();
     let buckets = |values: &[(&str, u64)]| -> ProcessCounts {
-        let class = |le: &str| Class { values: vec![le.to_owned()], ..Class::default() };
+        let class = |le: &str| Class::from(ClassLabels { values: vec![le.to_owned()], ..ClassLabels::default() });
         Ok(values.iter().map(|(le, count)| (class(le), Some(*count))).collect())
     };
     let process_counts = BTreeMap::from([
@@ -213,7 +214,7 @@ fn a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count() {
 }
 
 fn by_code(counts: &[(&str, Option<u64>)]) -> BTreeMap<Process, ProcessCounts> {
-    let class = |code: &str| Class { values: vec![code.to_owned()], ..Class::default() };
+    let class = |code: &str| Class::from(ClassLabels { values: vec![code.to_owned()], ..ClassLabels::default() });
     BTreeMap::from([(vec!["web-1".to_owned()], Ok(counts.iter().map(|(code, count)| (class(code), *count)).collect()))])
 }
 
