@@ -53,9 +53,11 @@ impl Rollout {
         true
     }
 
-    /// Takes a block of counts in. Returns `false` if the block isn't new or isn't needed.
+    /// Takes a block of counts in. Returns `false` if the block isn't new or isn't needed, or ends in the future: it was read while
+    /// the clock ran ahead, and no block would be new until that time has come.
     pub fn measured(&mut self, block: Block, context: RolloutContext<'_>, out: &mut StepOutput) -> bool {
-        if self.measured.last_block.is_some_and(|last| block.to <= last) || !self.is_watched() {
+        let is_new = self.measured.last_block.is_none_or(|last| block.to > last);
+        if !is_new || block.to > context.now || !self.is_watched() {
             return false;
         }
         self.measured.last_block = Some(block.to);

@@ -2,6 +2,7 @@
 
 use bellwether_core::engine::Engine;
 use bellwether_core::input::event::Event;
+use bellwether_core::measure::block::{Block, Sample};
 use bellwether_core::rollout::cause::HoldCause;
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
@@ -165,4 +166,19 @@ fn a_clock_that_jumps_an_hour_forward_and_back_passes_no_deadline_and_freezes_no
         assert_eq!(ending.as_deref(), expected, "{phase}: {:#?}", story.whys());
         assert_eq!(story.rollout().current.hold.is_some(), held, "{phase}: {:#?}", story.whys());
     }
+}
+
+#[test]
+fn a_block_that_was_read_while_the_clock_ran_ahead_is_not_counted() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, Phase::Stepping);
+    (0..30).for_each(|_| story.second());
+    let before = story.engine.watches()[0].last;
+    let ahead = Span::from_secs(86_400).after(story.now);
+    let metrics = [("errors".to_owned(), Sample::Arms { canary: None, stable: None })].into();
+    let block = Block::new(before.unwrap_or(story.now), ahead, metrics);
+    story.tell(Event::Measured { workload: workload(), block });
+    assert_eq!(story.engine.watches()[0].last, before);
+    assert_eq!(story.run(900), Some(Ending::Promoted), "{:#?}", story.whys());
 }
