@@ -32,7 +32,7 @@ impl ApiClient {
         Ok(ApiClient { client, base, has_warned: AtomicBool::new(false) })
     }
 
-    /// Returns the rollouts that match all pairs of the filter (`namespace`, `workload`, `phase`), the newest first.
+    /// Returns the rollouts that match all pairs of the filter (`namespace`, `workload`, `phase`, `id`), the newest first.
     ///
     /// # Errors
     /// The daemon does not answer, or its response is not a list of rollouts.
@@ -72,16 +72,14 @@ impl ApiClient {
     /// # Errors
     /// The daemon does not answer, or more than one workload has the name.
     pub async fn find(&self, name: &str) -> anyhow::Result<Option<RolloutView>> {
-        let all = self.rollouts(&[]).await?;
-        let has_name = |rollout: &&RolloutView| {
-            let short = rollout.short_workload();
-            rollout.id == name || rollout.workload == name || short == name || short.rsplit('/').next() == Some(name)
-        };
-        let found: Vec<&RolloutView> = all.iter().filter(has_name).collect();
+        let mut found = self.rollouts(&[("workload", name)]).await?;
+        if found.is_empty() {
+            found = self.rollouts(&[("id", name)]).await?;
+        }
         if let Some(other) = found.iter().find(|other| other.workload != found[0].workload) {
             bail!("{name:?} is {} and {}; write namespace/name", found[0].short_workload(), other.short_workload());
         }
-        let running = found.iter().find(|rollout| rollout.is_running());
-        Ok(running.or(found.first()).map(|rollout| (*rollout).clone()))
+        let running = found.iter().position(RolloutView::is_running);
+        Ok(found.into_iter().nth(running.unwrap_or_default()))
     }
 }

@@ -29,10 +29,15 @@ pub(super) struct RolloutFilter {
     /// The workload's name, `namespace/name`, or its full key.
     workload: Option<String>,
     phase: Option<String>,
+    /// The rollout's id.
+    id: Option<String>,
 }
 
 impl RolloutFilter {
     fn includes(&self, rollout: &RolloutView) -> bool {
+        if self.id.as_ref().is_some_and(|wanted| *wanted != rollout.id) {
+            return false;
+        }
         let short = rollout.short_workload();
         let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
         self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)

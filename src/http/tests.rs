@@ -142,6 +142,8 @@ async fn each_route_answers_as_documented() {
         ("/version", 200, "bellwether"),
         ("/api/v1/rollouts", 200, "\"id\":\"web-1\""),
         ("/api/v1/rollouts?namespace=shop&workload=web&phase=step", 200, "web-1"),
+        ("/api/v1/rollouts?id=web-1", 200, "web-1"),
+        ("/api/v1/rollouts?id=web-9", 200, "[]"),
         ("/api/v1/rollouts?namespace=other", 200, "[]"),
         ("/api/v1/rollouts?colour=red", 400, "colour"),
         ("/api/v1/rollouts/web-1", 200, "\"weight\":\"10%\""),
