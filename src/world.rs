@@ -46,8 +46,8 @@ struct Inner {
     model: Model,
     /// The traffic of each workload, in requests per second.
     rps: BTreeMap<Workload, u64>,
-    /// The status of each workload that was sent last.
-    sent: BTreeMap<Workload, WorkloadStatus>,
+    /// The number of times at which all statuses were asked for again.
+    resends: u64,
     /// The end of each watched workload's newest block.
     last: BTreeMap<Workload, Timestamp>,
     /// The fraction of an error that is not counted yet, in ten-thousandths, by metric and image.
@@ -55,6 +55,15 @@ struct Inner {
     /// The random generator that assigns requests to pods; created on first use.
     dice: Option<Random>,
     messages: Vec<(Workload, Message)>,
+}
+
+/// The statuses that one observer has sent. Each daemon has its own, as each watch of a real API server has.
+#[derive(Default)]
+struct SentStatuses {
+    /// The status of each workload that was sent last.
+    statuses: BTreeMap<Workload, WorkloadStatus>,
+    /// [`Inner::resends`] at that time.
+    resends: u64,
 }
 
 impl MemoryWorld {
@@ -90,9 +99,10 @@ impl MemoryWorld {
     /// Sends the status of each workload that has changed, until the receiver is closed. A report that they are complete has the
     /// time of the observer's clock, which may differ from the world's.
     pub async fn watch(self, wakes: mpsc::Sender<Wake>, observer: Arc<dyn Clock>) {
+        let mut sent = SentStatuses::default();
         loop {
             let now = self.clock.now();
-            for (workload, status) in self.changed(now) {
+            for (workload, status) in self.changed(now, &mut sent) {
                 if wakes
                     .send(Wake::Observed { workload, status: Box::new(status), templates: Vec::new() })
                     .await
@@ -108,14 +118,16 @@ impl MemoryWorld {
         }
     }
 
-    fn changed(&self, now: Timestamp) -> Vec<(Workload, WorkloadStatus)> {
-        let mut inner = self.lock();
-        let workloads: Vec<Workload> = inner.model.workloads().cloned().collect();
+    fn changed(&self, now: Timestamp, sent: &mut SentStatuses) -> Vec<(Workload, WorkloadStatus)> {
+        let inner = self.lock();
+        if sent.resends != inner.resends {
+            *sent = SentStatuses { resends: inner.resends, ..SentStatuses::default() };
+        }
         let mut changed = Vec::new();
-        for workload in workloads {
-            let status = inner.model.status(&workload, now);
-            if inner.sent.insert(workload.clone(), status.clone()).as_ref() != Some(&status) {
-                changed.push((workload, status));
+        for workload in inner.model.workloads() {
+            let status = inner.model.status(workload, now);
+            if sent.statuses.insert(workload.clone(), status.clone()).as_ref() != Some(&status) {
+                changed.push((workload.clone(), status));
             }
         }
         changed
@@ -129,7 +141,7 @@ impl MemoryWorld {
 
 impl StatusSource for MemoryWorld {
     fn resend(&self, _: Vec<Workload>) {
-        self.lock().sent.clear();
+        self.lock().resends += 1;
     }
 }
 
