@@ -146,15 +146,15 @@ impl Rollout {
         }
     }
 
-    /// Returns why the phase does not go on although nothing is wrong with the version: an act fails, the cluster does not run
-    /// the pods, or a gateway refuses the route.
+    /// Returns why the phase does not go on although nothing is wrong with the version: an act fails or has no answer yet, the
+    /// cluster does not run the pods, or a gateway refuses the route.
     pub(super) fn stalled(&self, context: RolloutContext<'_>) -> Option<Reason> {
         let waits = matches!(self.phase(), Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting);
         if !waits {
             return None;
         }
         let fails = || self.current.in_flight.as_ref().is_some_and(|in_flight| in_flight.failure.is_some());
-        if fails() || (self.phase() == Phase::Preparing && !self.acts_done() && self.current.done > 0) {
+        if fails() || !self.acts_done() {
             return Some(self.slow_reason(context.now));
         }
         if let Some(problem) = self.lacking_room(context.status) {
