@@ -268,7 +268,13 @@ async fn two_versions(sandbox: &Sandbox) -> Result<()> {
     sandbox.request_rollout("new", V3).await?;
     until_phase(&fixture.daemon, &old, "stepping").await?;
     until_phase(&fixture.daemon, &new, "stepping").await?;
-    let weights = sandbox.weights("new").await?;
+    // A step begins before its weight is written.
+    let weights = wait::until("the weight of the newer one's rollout", SOON, async || {
+        let weights = sandbox.weights("new").await?;
+        ensure!(weights.get("new-canary").is_some_and(|weight| *weight > 0), "{weights:?}");
+        Ok(weights)
+    })
+    .await?;
     older.start().await?;
     wait::until("the older one to name the workload that it can't show", SOON, async || {
         let (_, body) = older.get("/api/v1/rollouts?phase=unreadable").await?;
