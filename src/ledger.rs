@@ -315,7 +315,8 @@ impl Ledger {
         let Some(state) = self.engine.state(workload) else { return Ok(()) };
         let tail = self.tails.entry(workload.clone()).or_default();
         let slots = std::mem::take(&mut tail.slots);
-        let inputs = slots.iter().enumerate().map(|(slot, value)| input_of(workload, &slot_key(workload, slot), value));
+        let read_input = |(slot, value): (usize, &Vec<u8>)| Ok(read::<Slot>(&slot_key(workload, slot), value)?.input);
+        let inputs = slots.iter().enumerate().map(read_input);
         let record = AuditRecord {
             engine: ENGINE.to_owned(),
             workload: workload.clone(),
@@ -463,22 +464,13 @@ fn read_snapshot(workload: &Workload, value: &[u8]) -> Result<Snapshot, String> 
 /// # Errors
 /// It can't be read; the text names it.
 fn read_slot(workload: &Workload, key: &str, value: &[u8], seq: u64) -> Result<Option<Input>, String> {
-    let SlotHead { follows, .. } = read(key, value)?;
+    let SlotHead { format, follows } = read(key, value)?;
     if follows != seq {
         return Ok(None);
     }
-    input_of(workload, key, value).map(Some)
-}
-
-/// Returns the input in a slot of a workload.
-///
-/// # Errors
-/// It can't be read; the text names it.
-fn input_of(workload: &Workload, key: &str, value: &[u8]) -> Result<Input, String> {
-    let SlotHead { format, .. } = read(key, value)?;
     check_format(workload, key, format)?;
     let Slot { input, .. } = read(key, value)?;
-    Ok(input)
+    Ok(Some(input))
 }
 
 /// Returns the key of a slot of a workload.

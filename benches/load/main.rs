@@ -75,7 +75,7 @@ min-time = "1h"
 "#;
 
 fn main() -> ExitCode {
-    let result = match std::env::args().skip_while(|word| word.starts_with("--bench")).nth(1).as_deref() {
+    let result = match std::env::args().skip(1).find(|word| !word.starts_with("--")).as_deref() {
         Some("stand-in") => stand_in::serve(),
         Some(workloads) => workloads.parse().context("the number of workloads").and_then(measure),
         None => measure_growth(),

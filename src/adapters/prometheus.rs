@@ -74,8 +74,6 @@ impl Prometheus {
     /// # Errors
     /// A fault of the options or of the files that they name.
     pub fn new(options: &Options) -> Result<Prometheus, PrometheusSetupError> {
-        // The error is ignored: another part of the process has installed a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut url = parse_url(&options.url)?;
         let http = http_client(options)?;
         let credentials = Credentials::of(options, &url, &http)?;

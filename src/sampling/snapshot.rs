@@ -133,10 +133,10 @@ impl Snapshot {
             return read_native(family, labels, points);
         }
         let mut cells: BTreeMap<Process, BTreeMap<Class, Cell>> = BTreeMap::new();
-        let mut classes = SharedClasses::default();
+        let mut shared = SharedClasses::default();
         for point in points {
             let own = cells.entry(process_of(&family.source, point)).or_default();
-            let class = classes.shared(class_of(family, labels, point));
+            let class = shared.shared(class_of(family, labels, point));
             let cell = own.entry(class).or_insert(Cell { value: f64::NAN, members: 0 });
             if point.labels.contains(PART) {
                 // A value that is not a number becomes 0 members, which the difference reports as a vanished series.
@@ -145,7 +145,7 @@ impl Snapshot {
                 cell.value = point.value;
             }
         }
-        let (bound, mut shared) = (labels.iter().position(|label| label == BOUND), classes);
+        let bound = labels.iter().position(|label| label == BOUND);
         Snapshot(
             cells
                 .into_iter()

@@ -9,7 +9,7 @@ const NO_KUBECONFIG: &str = "kubernetes.kubeconfig=no-such-file";
 /// Runs the program, and returns its exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+    for name in crate::process::settings_in_environment() {
         command.env_remove(name);
     }
     let output = command.args(arguments).output().unwrap();

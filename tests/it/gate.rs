@@ -430,7 +430,7 @@ async fn requests_are_repeated_after_an_outage_and_not_after_a_timeout() {
 
 fn program(lab: &Lab, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+    for name in crate::process::settings_in_environment() {
         command.env_remove(name);
     }
     command.arg("gate").args(arguments).current_dir(lab.directory.path()).stdin(Stdio::null());

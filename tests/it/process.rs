@@ -80,14 +80,17 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
     secrets
 }
 
-/// Returns a command of the program with the configuration in `folder` alone: a variable of the tests, such as `BELLWETHER_CACHE`,
-/// would be read as one of its keys. Its environment names proxies that take no connection: every server of the tests is on this
+/// Returns the variables of the tests' environment that the program would read as settings, such as `BELLWETHER_CACHE`.
+pub fn settings_in_environment() -> impl Iterator<Item = String> {
+    std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("BELLWETHER_"))
+}
+
+/// Returns a command of the program with the configuration in `folder` alone. Its environment names proxies that take no connection: every server of the tests is on this
 /// machine.
 fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.args(arguments).arg("--config").arg(folder.join("bellwether.toml")).env_remove("RUST_LOG");
-    let own = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("BELLWETHER_"));
-    for name in own.chain(["NO_PROXY".to_owned(), "no_proxy".to_owned()]) {
+    for name in settings_in_environment().chain(["NO_PROXY".to_owned(), "no_proxy".to_owned()]) {
         command.env_remove(name);
     }
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {

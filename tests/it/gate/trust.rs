@@ -13,7 +13,7 @@ const IMAGE: &str = "web@sha256:cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 /// Runs `bellwether` in the lab's directory, with a registry there. Returns the exit code and both outputs.
 async fn bellwether(lab: &Lab, arguments: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELLWETHER_")) {
+    for name in crate::process::settings_in_environment() {
         command.env_remove(name);
     }
     command.env("BELLWETHER_REGISTRY__URL", lab.directory.path().join("models"));
