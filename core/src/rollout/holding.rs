@@ -138,7 +138,21 @@ impl Rollout {
         Some((PatienceAction::GiveUp, Reason::Silence { missing, time }))
     }
 
-    /// Returns the reason why a way up is closed for now: a suite or an approval is missing, or the change window is closed.
+    /// Returns the hold for a canary that has grown while its requests could not be counted for longer than the patience. Its
+    /// last step has passed, but nothing would show a failure under more traffic.
+    fn blind_before_more_traffic(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
+        let has_traffic = self.phase() == Phase::Growing && self.canary.weight > Weight::ZERO;
+        let analysis = self.measured.analysis.as_ref().filter(|_| has_traffic)?;
+        let since = match analysis.shortfall {
+            Some((Shortfall::Visibility, since)) => since,
+            Some((Shortfall::Evidence, _)) | None => self.policy.block_age.after(self.measured.last_block?),
+        };
+        let reason = || analysis.shortfall_reason().unwrap_or(Reason::Unmeasured { since });
+        (self.policy.patience.blind.after(since) <= now).then(|| (HoldCause::Blind, reason()))
+    }
+
+    /// Returns the reason why a way up is closed for now: a suite or an approval is missing, the canary can't be measured, or the
+    /// change window is closed.
     pub(super) fn blocked_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         if !trigger.rises() {
             return None;
@@ -153,6 +167,9 @@ impl Rollout {
             let cause = HoldCause::Approval { name: approval.name.clone() };
             let before = approval.before.to_string();
             return Some((cause, Reason::NeedsApproval { approval: approval.name.clone(), before }));
+        }
+        if let Some(blind) = self.blind_before_more_traffic(context.now) {
+            return Some(blind);
         }
         let window = self.policy.window.as_ref()?;
         let opens = window.opens(context.now)?;

@@ -7,7 +7,7 @@ use bellwether_core::rollout::cause::HoldCause;
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
-use bellwether_sim::story::{Story, policy, workload};
+use bellwether_sim::story::{Story, images, policy, workload};
 use serde_json::json;
 
 /// Lets the daemon be away for this time, while the cluster goes on. Its successor restores the state.
@@ -125,6 +125,25 @@ fn a_rollout_without_any_block_is_held_as_blind_and_goes_on_with_the_next_one() 
             story.silent = false;
             assert_eq!(story.run(3600), Some(Ending::Promoted), "{phase}: {:#?}", story.whys());
         }
+    }
+}
+
+#[test]
+fn a_canary_that_grows_while_it_is_not_measured_gets_no_more_traffic_until_it_is() {
+    let steps = json!([{ "weight": "20%", "min-time": "2m" }, { "weight": "60%", "min-time": "2m" }]);
+    for silent in [true, false] {
+        let mut story = Story::new(policy(json!({ "step": steps, "patience": { "blind": "1m" } })));
+        story.model.deploy(workload(), images("v1"), 10, Span::from_secs(240));
+        story.request("v2");
+        run_until(&mut story, Phase::Growing);
+        story.silent = silent;
+        (0..250).for_each(|_| story.second());
+        let expected = if silent { Phase::Growing } else { Phase::Stepping };
+        assert_eq!(story.rollout().phase(), expected, "{:#?}", story.whys());
+        let cause = story.rollout().current.hold.as_ref().map(|hold| hold.cause.clone());
+        assert_eq!(cause, silent.then_some(HoldCause::Blind), "{:#?}", story.whys());
+        story.silent = false;
+        assert_eq!(story.run(3600), Some(Ending::Promoted), "{:#?}", story.whys());
     }
 }
 
