@@ -109,6 +109,8 @@ pub struct Story {
     pub api_away: bool,
     /// Whether writes and probes fail although statuses come, as behind an admission webhook that does not answer.
     pub acts_fail: bool,
+    /// Whether the outcomes of acts are not told to the engine. They are told once this ends.
+    pub acts_hang: bool,
     /// Whether no blocks are measured, not even gaps.
     pub silent: bool,
     /// The behaviour of the new version's requests, in place of that of its tag.
@@ -146,6 +148,7 @@ impl Story {
             away: false,
             api_away: false,
             acts_fail: false,
+            acts_hang: false,
             silent: false,
             behaviour: None,
             decisions: Vec::new(),
@@ -238,7 +241,9 @@ impl Story {
         let disposition = transitions.first().map_or(Disposition::Ignored, |transition| transition.disposition);
         self.answer = transitions.first().map_or_else(String::new, |transition| transition.reason.to_string());
         self.take(transitions);
-        while let Some(event) = self.queue.pop_front() {
+        while !self.acts_hang
+            && let Some(event) = self.queue.pop_front()
+        {
             let transitions = self.engine.step(event, self.now);
             self.take(transitions);
         }

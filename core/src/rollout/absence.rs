@@ -22,8 +22,11 @@ impl Rollout {
             Some(sight) => {
                 let was_unseen = self.unseen_since.is_some();
                 let lost = self.unseen_since.take().unwrap_or(last);
-                let unseen = Span::between(lost, sight.since.min(now));
-                self.leave_out(unseen, now);
+                let until = sight.since.min(now);
+                let unseen = Span::between(lost, until);
+                if unseen > Span::ZERO {
+                    self.leave_out(lost, until, now);
+                }
                 if was_unseen && let Some(in_flight) = &mut self.current.in_flight {
                     // Its attempts failed because the API server was away, and the pause before the next one has grown with them.
                     in_flight.retry_at(now);
@@ -33,19 +36,18 @@ impl Rollout {
         }
     }
 
-    /// Leaves a span that has just ended out of the times that are waited for.
-    fn leave_out(&mut self, unseen: Span, now: Timestamp) {
-        if unseen == Span::ZERO {
-            return;
-        }
+    /// Leaves the time from `lost` to `until`, which has just ended, out of the times that are waited for. A phase, a hold or an
+    /// analysis may have begun within it: of these only the rest is left out.
+    fn leave_out(&mut self, lost: Timestamp, until: Timestamp, now: Timestamp) {
+        let of = |since: Timestamp| Span::between(lost.max(since), until);
         match &mut self.current.hold {
-            Some(hold) => hold.unseen = hold.unseen + unseen,
-            None => self.current.uncounted = self.current.uncounted + unseen,
+            Some(hold) => hold.unseen = hold.unseen + of(hold.since),
+            None => self.current.uncounted = self.current.uncounted + of(self.current.since),
         }
         if let Some(analysis) = &mut self.measured.analysis {
-            analysis.leave_out(unseen, now);
+            analysis.leave_out(of(analysis.since), now);
         }
-        self.trouble.leave_out(unseen);
+        self.trouble.leave_out(Span::between(lost, until));
     }
 
     /// Moves the times that lie after `now` to it: the clock that gave them ran ahead by `by`, which was left out of the waiting

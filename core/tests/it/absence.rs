@@ -148,6 +148,21 @@ fn a_canary_that_grows_while_it_is_not_measured_gets_no_more_traffic_until_it_is
 }
 
 #[test]
+fn an_analysis_that_begins_before_the_cluster_is_seen_again_counts_its_own_time() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, Phase::Preparing);
+    story.acts_hang = true;
+    run_until(&mut story, Phase::Stepping);
+    // The daemon is stopped for an hour while the weight is written, and learns of that before it sees the cluster again.
+    story.now = Span::from_secs(3600).after(story.now);
+    story.acts_hang = false;
+    story.tell(Event::Tick);
+    assert_eq!(story.rollout().current.done, 1, "the weight is not written: {:#?}", story.whys());
+    assert_eq!(story.run(600), Some(Ending::Promoted), "{:#?}", story.whys());
+}
+
+#[test]
 fn a_rollout_that_begins_on_a_clock_an_hour_ahead_is_measured_when_the_clock_is_right_again() {
     let mut story = Story::new(policy(json!({})));
     let hour = Span::from_secs(3600);
