@@ -153,12 +153,15 @@ struct Load {
     memory_mib: f64,
     queries: f64,
     requests: f64,
+    /// The bytes that the journal and the decisions topic have grown by, on the broker's disk, a second.
+    stored: f64,
 }
 
 async fn load(fixture: &Fixture<'_>, sandbox: &Sandbox) -> Result<Load> {
     let pid = fixture.daemon.pid()?;
     let (began, from) = (Instant::now(), Timestamp::now());
     let (cpu, queries) = (bench::cpu_seconds(pid)?, count(fixture, "bellwether_promql_duration_seconds_count").await?);
+    let stored = stored_bytes(sandbox)?;
     tokio::time::sleep(MEASURED).await;
     let seconds = began.elapsed().as_secs_f64();
     let user = fixture.user.as_str();
@@ -171,7 +174,14 @@ async fn load(fixture: &Fixture<'_>, sandbox: &Sandbox) -> Result<Load> {
         memory_mib: bench::memory_mib(pid, "VmRSS")?,
         queries: (count(fixture, "bellwether_promql_duration_seconds_count").await? - queries) / seconds,
         requests: requests.count() as f64 / seconds,
+        stored: (stored_bytes(sandbox)? - stored) / seconds,
     })
+}
+
+/// Returns the size of the journal and of the decisions topic on the broker's disk.
+fn stored_bytes(sandbox: &Sandbox) -> Result<f64> {
+    let bytes = ["journal", "decisions"].map(|kind| sandbox.plane.kafka.stored_bytes(&sandbox.topic(kind)));
+    bytes.into_iter().try_fold(0.0, |sum, bytes| Ok(sum + bytes? as f64))
 }
 
 /// Returns the value of a metric without labels in the daemon's `/metrics`; 0 if it has none yet.
@@ -181,8 +191,9 @@ async fn count(fixture: &Fixture<'_>, name: &str) -> Result<f64> {
     value.map_or(Ok(0.0), |value| value.trim().parse().context("the value of a metric"))
 }
 
-fn show_load(label: &str, Load { cores, memory_mib, queries, requests }: &Load) {
+fn show_load(label: &str, Load { cores, memory_mib, queries, requests, stored }: &Load) {
     println!(
-        "{label:<12} {cores:.3} cores, {memory_mib:.0} MiB, {queries:.2} queries a second, {requests:.2} API requests a second"
+        "{label:<12} {cores:.3} cores, {memory_mib:.0} MiB, {queries:.2} queries a second, {requests:.2} API requests a second, \
+         {stored:.0} bytes a second to Kafka's disk"
     );
 }

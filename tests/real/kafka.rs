@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 mod hanging;
 mod member;
+mod moved;
 mod position;
 mod script;
 mod secured;
@@ -35,6 +36,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
     vec![
         // The longest comes first, so that it runs beside the others.
         trial("kafka_agrees_with_the_simulators_broker", brokers, script::agrees),
+        trial("kafka_coordinators_and_leaders_that_move_lose_no_commit", brokers, moved::coordinators),
         trial("kafka_journal_passes_the_suite_of_every_journal", brokers, every_journal),
         trial("kafka_missing_topics_are_created_and_existing_ones_accepted", brokers, created),
         trial("kafka_topics_with_wrong_settings_are_refused_by_name", brokers, refused),
@@ -476,7 +478,7 @@ async fn latency(options: Options) {
 // ---- helpers ----
 
 /// Returns a test with its own topics and group.
-fn trial<F: Future<Output = ()> + Send + 'static>(name: &'static str, brokers: &str, body: fn(Options) -> F) -> Trial {
+fn trial<F: Future<Output = ()> + 'static>(name: &'static str, brokers: &str, body: fn(Options) -> F) -> Trial {
     let brokers = brokers.to_owned();
     Trial::test(name, move || {
         let unique = format!("{name}.{}", std::process::id());

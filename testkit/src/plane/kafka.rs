@@ -1,4 +1,4 @@
-//! Kafka: one KRaft node, with functions to create topics, write records and read all of them.
+//! Kafka: one KRaft node, with functions to create topics, write records and read all of them. [`KafkaCluster`] has three.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +40,10 @@ pub const PROXY_PORT: u16 = 9095;
 const PORTS: [u16; 5] = [9092, 9093, 9094, PROXY_PORT, 9096];
 /// The ports of a broker that belongs to one story, in the same order.
 const OWN_PORTS: [u16; 5] = [9192, 9193, 9194, 9195, 9196];
+
+/// The ports of the brokers of a [`KafkaCluster`], in the same order.
+const CLUSTER_PORTS: [[u16; 5]; 3] =
+    [[9292, 9293, 9294, 9295, 9296], [9392, 9393, 9394, 9395, 9396], [9492, 9493, 9494, 9495, 9496]];
 
 /// The cluster's id: the 16 bytes "bellwether-tests" in base64.
 const CLUSTER_ID: &str = "YmVsbHdldGhlci10ZXN0cw";
@@ -118,24 +122,34 @@ impl KafkaBroker {
 
     async fn start_at(ports: [u16; 5], name: &str, cache: &Path, dir: &Path, logs: &Path) -> Result<Self> {
         let address = format!("127.0.0.1:{}", ports[0]);
-        fs::create_dir_all(dir)?;
-        let settings = dir.join("server.properties");
-        let keys = concat!(include_str!("../../tls/localhost.key"), include_str!("../../tls/localhost.pem"));
-        fs::write(dir.join("localhost.pem"), keys)?;
-        fs::write(&settings, properties(ports, dir))?;
-
-        let mut format = java(cache, "kafka.tools.StorageTool", dir);
-        format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
-        format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")]);
-        let output = format.output().await.context("starting java")?;
-        ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
-
+        format_storage(&Node { id: 1, ports, voters: vec![(1, ports[1])] }, cache, dir).await?;
         let broker = Mutex::new(start_broker(&address, name, cache, dir, logs).await?);
         let admin = AdminClient::from_config(&client(&address))?;
         let producer =
             client(&address).set("acks", "all").set("linger.ms", "0").set("message.max.bytes", "1048576").create()?;
         let (name, cache, dir, logs) = (name.to_owned(), cache.to_owned(), dir.to_owned(), logs.to_owned());
         Ok(Self { address, name, broker, cache, dir, logs, admin, producer })
+    }
+
+    /// Returns the size of a topic's segments on the broker's disk, in bytes, compressed as they are.
+    ///
+    /// # Errors
+    /// The broker's folder can't be read.
+    pub fn stored_bytes(&self, topic: &str) -> Result<u64> {
+        let mut bytes = 0;
+        for partition in fs::read_dir(self.dir.join("data"))? {
+            let partition = partition?;
+            let name = partition.file_name().to_string_lossy().into_owned();
+            if name.rsplit_once('-').is_some_and(|(of, number)| of == topic && number.parse::<u32>().is_ok()) {
+                for file in fs::read_dir(partition.path())? {
+                    let file = file?;
+                    if file.path().extension().is_some_and(|extension| extension == "log") {
+                        bytes += file.metadata()?.len();
+                    }
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     /// Kills the broker by SIGKILL, and starts it again on the same data after the time `away`.
@@ -234,6 +248,70 @@ impl KafkaBroker {
             blocking(move || read_all(&address, &name)).await
         })
         .await
+    }
+}
+
+/// Three brokers of one cluster, each of which is a controller as well. Topics can have three replicas.
+pub struct KafkaCluster {
+    brokers: Vec<ClusterMember>,
+    cache: PathBuf,
+    logs: PathBuf,
+}
+
+/// A broker of a [`KafkaCluster`].
+struct ClusterMember {
+    address: String,
+    name: String,
+    dir: PathBuf,
+    program: Program,
+}
+
+impl ClusterMember {
+    async fn start(node: Node, cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
+        let (name, address) = (format!("kafka-{}", node.id), format!("127.0.0.1:{}", node.ports[0]));
+        let dir = data.join(&name);
+        format_storage(&node, cache, &dir).await?;
+        let program = start_broker(&address, &name, cache, &dir, logs).await?;
+        Ok(Self { address, name, dir, program })
+    }
+}
+
+impl KafkaCluster {
+    /// Formats the storages in `data`, starts the brokers and waits until they answer. One test can have them at a time.
+    ///
+    /// # Errors
+    /// Java or a broker does not start, or a broker does not answer in time.
+    pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
+        let voters: Vec<(u32, u16)> = (1..).zip(CLUSTER_PORTS.map(|ports| ports[1])).collect();
+        let start = |n: usize| {
+            let node = Node { id: voters[n].0, ports: CLUSTER_PORTS[n], voters: voters.clone() };
+            ClusterMember::start(node, cache, data, logs)
+        };
+        let (one, two, three) = tokio::try_join!(start(0), start(1), start(2))?;
+        let brokers = vec![one, two, three];
+        Ok(Self { brokers, cache: cache.to_owned(), logs: logs.to_owned() })
+    }
+
+    /// Returns the addresses of all brokers, separated by commas.
+    pub fn addresses(&self) -> String {
+        self.brokers.iter().map(|broker| broker.address.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the number of brokers.
+    pub fn size(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// Kills a broker by SIGKILL, counted from 0, and starts it again on the same data after the time `away`.
+    ///
+    /// # Errors
+    /// There is no such broker, it can't be killed, or it is not ready in time.
+    pub async fn restart(&mut self, broker: usize, away: Duration) -> Result<()> {
+        let broker = self.brokers.get_mut(broker).context("there is no such broker")?;
+        broker.program.kill().await?;
+        tokio::time::sleep(away).await;
+        broker.program = start_broker(&broker.address, &broker.name, &self.cache, &broker.dir, &self.logs).await?;
+        Ok(())
     }
 }
 
@@ -362,13 +440,48 @@ fn java(cache: &Path, class: &str, dir: &Path) -> Command {
     command
 }
 
-/// Returns the settings of the broker: those of a production broker, except for the number of replicas and of partitions
-/// of the internal topics, of which fifty would take seconds to create.
-fn properties([clients, controller, proxied, proxy, secured]: [u16; 5], dir: &Path) -> String {
+/// A node, which is a broker and a controller.
+struct Node {
+    /// Its number in the cluster, from 1.
+    id: u32,
+    /// Its ports, in the order of [`PORTS`].
+    ports: [u16; 5],
+    /// The numbers and the controller's ports of all nodes of the cluster.
+    voters: Vec<(u32, u16)>,
+}
+
+/// Writes the settings of a node, and formats its storage in `dir`.
+async fn format_storage(node: &Node, cache: &Path, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let settings = dir.join("server.properties");
+    let keys = concat!(include_str!("../../tls/localhost.key"), include_str!("../../tls/localhost.pem"));
+    fs::write(dir.join("localhost.pem"), keys)?;
+    fs::write(&settings, properties(node, dir))?;
+    let mut format = java(cache, "kafka.tools.StorageTool", dir);
+    format.args(["format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
+    format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")]);
+    let output = format.output().await.context("starting java")?;
+    ensure!(output.status.success(), "Kafka's storage: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Returns the settings of a node: those of a production broker, except for the number of partitions of the internal topics, of
+/// which fifty would take seconds to create.
+fn properties(Node { id, ports, voters }: &Node, dir: &Path) -> String {
+    let [clients, controller, proxied, proxy, secured] = ports;
+    let quorum = voters.iter().map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+    // All nodes have a replica, and most of them a write that is acknowledged.
+    let (replicas, in_sync) = (voters.len(), voters.len() / 2 + 1);
     let modules = "org.apache.kafka.common.security";
     let mut lines = vec![
         format!("log.dirs={}", dir.join("data").display()),
-        format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+        format!("node.id={id}"),
+        format!("controller.quorum.voters={quorum}"),
+        format!("default.replication.factor={replicas}"),
+        format!("min.insync.replicas={in_sync}"),
+        format!("offsets.topic.replication.factor={replicas}"),
+        format!("transaction.state.log.replication.factor={replicas}"),
+        format!("transaction.state.log.min.isr={in_sync}"),
         format!(
             "listeners=PLAINTEXT://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controller},\
              PROXIED://127.0.0.1:{proxied},SECURED://127.0.0.1:{secured}"
@@ -385,7 +498,6 @@ fn properties([clients, controller, proxied, proxy, secured]: [u16; 5], dir: &Pa
     ];
     let settings = [
         ("process.roles", "broker,controller"),
-        ("node.id", "1"),
         (
             "listener.security.protocol.map",
             "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SECURED:SASL_SSL",
@@ -395,12 +507,7 @@ fn properties([clients, controller, proxied, proxy, secured]: [u16; 5], dir: &Pa
         ("inter.broker.listener.name", "PLAINTEXT"),
         ("controller.listener.names", "CONTROLLER"),
         ("auto.create.topics.enable", "false"),
-        ("default.replication.factor", "1"),
-        ("min.insync.replicas", "1"),
-        ("offsets.topic.replication.factor", "1"),
         ("offsets.topic.num.partitions", "4"),
-        ("transaction.state.log.replication.factor", "1"),
-        ("transaction.state.log.min.isr", "1"),
         ("transaction.state.log.num.partitions", "4"),
         ("group.initial.rebalance.delay.ms", "0"),
         // Lets a test write a record of a transaction that the coordinator does not know to belong to it (wire.rs).
