@@ -219,7 +219,7 @@ impl Ledger {
     }
 
     /// Lets the engine take an event in, and adds the journal entries of the step to `batch`. A workload with an entry that the
-    /// journal does not take is isolated: its earlier entries stay, and the event is refused.
+    /// journal does not take, or whose step panics, is isolated: its earlier entries stay, and the event is refused.
     ///
     /// # Errors
     /// An entry that belongs to no workload can't be written, which is a defect of this program.
@@ -233,6 +233,11 @@ impl Ledger {
         let basis = self.basis(&event, batch);
         let mut committed = Vec::new();
         for transition in self.engine.step(event, now) {
+            if let (Some(defect), Some(workload)) = (&transition.defect, &transition.workload) {
+                self.set_aside(workload, defect);
+                committed.extend(self.engine.refused(&transition.input));
+                continue;
+            }
             if let (Disposition::Changed, Some(workload)) = (transition.disposition, &transition.workload)
                 && let Err(problem) = self.remember(workload, &transition, basis.clone(), batch)
             {
@@ -340,7 +345,7 @@ impl Ledger {
 
     /// Keeps the templates that may have to be restored, and removes those that no longer may.
     pub fn keep_templates(&mut self, workload: &Workload, templates: Vec<PodTemplate>, batch: &mut Batch) {
-        if self.engine.is_isolated(workload) {
+        if self.engine.isolation(workload).is_some() {
             return;
         }
         let needed = self.needed_templates(workload);
@@ -443,6 +448,9 @@ fn read_workload(
         let _ = engine.replay(input.clone());
         tail.slots.push(value.clone());
         tail.bytes += value.len();
+    }
+    if let Some(defect) = engine.isolation(workload) {
+        return Err(format!("the inputs of {workload} can't be taken in again: {defect}"));
     }
     let state = engine.basis(workload);
     Ok(RestoredWorkload { state, tail, templates: read_templates(workload, entries)? })

@@ -1,10 +1,10 @@
 //! Supervision of tasks: a panic is logged, counted, and followed by a restart or by the end of the process, never by
 //! silence.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use bellwether_core::engine::panic_message;
 use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -125,17 +125,11 @@ impl Tasks {
 pub async fn caught<T>(task: &'static str, future: impl Future<Output = T>) -> Result<T, String> {
     // The values that the future has changed are dropped with it, or are behind locks that tolerate poisoning.
     AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
-        let message = message_of(&*panic);
+        let message = panic_message(&*panic);
         metrics::task_panic(task);
         tracing::error!(task, panic = message, "a task has panicked");
         message
     })
-}
-
-/// Returns the message of a panic.
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]

@@ -29,6 +29,6 @@ pub mod record;
 pub mod view;
 pub mod show;
 
-pub use partition::Engine;
+pub use partition::{Engine, panic_message};
 pub use transition::{Disposition, Transition};
 pub use workload::{Proposal, QueuedRequest, WorkloadState};

@@ -130,6 +130,9 @@ impl FollowedPartition {
             let _ = engine.replay(input);
             inputs += 1;
         }
+        if let Some(defect) = engine.isolation(&workload) {
+            return Err(format!("the inputs of {workload} can't be taken in: {defect}"));
+        }
         let state = engine.basis(&workload);
         Ok(FollowedWorkload { seq, inputs, state })
     }

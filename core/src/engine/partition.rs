@@ -1,6 +1,8 @@
 //! The workloads of one partition: routing of events, deduplication, policies and wake-ups.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::transition::{Disposition, Transition};
 use super::workload::{CLOCK_TOLERANCE, Moment, Proposal, QueuedRequest, WorkloadState};
@@ -111,9 +113,9 @@ impl Engine {
         self.unreadable.insert(workload, why);
     }
 
-    /// Whether the workload is isolated.
-    pub fn is_isolated(&self, workload: &Workload) -> bool {
-        self.unreadable.contains_key(workload)
+    /// Returns the reason for which the workload is isolated; `None` if it is not.
+    pub fn isolation(&self, workload: &Workload) -> Option<&str> {
+        self.unreadable.get(workload).map(String::as_str)
     }
 
     /// Restores a processed event by its digest. It is remembered until `until`; `None` if that time is not known, and
@@ -294,7 +296,7 @@ impl Engine {
         }
         due.iter()
             .map(|workload| self.update(input.clone(), workload, WorkloadState::wake))
-            .filter(|transition| transition.disposition == Disposition::Changed)
+            .filter(|transition| transition.disposition == Disposition::Changed || transition.defect.is_some())
             .collect()
     }
 
@@ -457,7 +459,7 @@ impl Engine {
         })
     }
 
-    /// Changes the state of a known workload by `change`, and carries out the consequences.
+    /// Changes the state of a known workload by `change`, and carries out the consequences. A panic isolates the workload.
     pub(super) fn update(
         &mut self,
         input: Input,
@@ -470,20 +472,27 @@ impl Engine {
         let Some(state) = self.states.get_mut(workload) else {
             return Transition::unchanged(workload.clone(), input, Disposition::Ignored, Reason::Irrelevant);
         };
-        let mut out = StepOutput::default();
-        // A refused command changes nothing, so it doesn't look either.
-        let looks = !matches!(input.event, Event::Commanded { .. });
-        let turned = looks && state.turn_back(now);
-        let looked = looks && state.follow_sight(moment);
-        let changed = change(state, now, &mut out) || looked || turned || self.replays;
-        if changed {
-            state.follow_up(&self.sinks, moment, &mut out);
-            state.changed = now;
-        }
-        let reason = if changed { state.answer_to(&input.event, &out.decisions, now) } else { Reason::Irrelevant };
         // A wake-up that was due before this event is still due: only a tick is sure to have looked at the clock.
         let due = self.wakeup_of.get(workload).copied().filter(|at| *at <= now && input.event != Event::Tick);
-        let wakeup = due.or_else(|| state.wakeup(now));
+        // A refused command changes nothing, so it doesn't look either.
+        let looks = !matches!(input.event, Event::Commanded { .. });
+        // The state of this workload alone is half changed after a panic, and it is dropped then.
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            let mut out = StepOutput::default();
+            let turned = looks && state.turn_back(now);
+            let looked = looks && state.follow_sight(moment);
+            let changed = change(state, now, &mut out) || looked || turned || self.replays;
+            if changed {
+                state.follow_up(&self.sinks, moment, &mut out);
+                state.changed = now;
+            }
+            let reason = if changed { state.answer_to(&input.event, &out.decisions, now) } else { Reason::Irrelevant };
+            (out, changed, reason, due.or_else(|| state.wakeup(now)))
+        }));
+        let (out, changed, reason, wakeup) = match step {
+            Ok(done) => done,
+            Err(panic) => return self.broken(workload, input, &panic_message(panic.as_ref())),
+        };
         self.set_wakeup(workload, wakeup);
         let disposition = if changed { Disposition::Changed } else { Disposition::Ignored };
         Transition {
@@ -491,6 +500,17 @@ impl Engine {
             effects: out.effects,
             passed: out.passed,
             ..Transition::unchanged(workload.clone(), input, disposition, reason)
+        }
+    }
+
+    /// Isolates a workload in whose step this program has panicked.
+    fn broken(&mut self, workload: &Workload, input: Input, message: &str) -> Transition {
+        let why = format!("a defect of Bellwether: {message}");
+        self.isolate(workload.clone(), why.clone());
+        let reason = Reason::Isolated { workload: workload.clone(), why: why.clone() };
+        Transition {
+            defect: Some(why),
+            ..Transition::unchanged(workload.clone(), input, Disposition::Rejected, reason)
         }
     }
 
@@ -513,4 +533,10 @@ fn unacceptable(request: &Request, policy: &Policy) -> Option<Reason> {
     let image = request.all_images().find(|image| !policy.allows(image))?;
     let (policy, allowed) = (policy.name.clone(), policy.matches.images.clone());
     Some(Reason::ImageNotAllowed { image: image.clone(), policy, allowed })
+}
+
+/// Returns the message of a panic that was caught.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }

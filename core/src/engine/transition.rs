@@ -48,6 +48,8 @@ pub struct Transition {
     pub freeze: Option<(Scope, Option<Freeze>)>,
     /// The policy that was looked up for the event, which a replay needs.
     pub policy: Option<Policy>,
+    /// The message of a panic, which is a defect of this program: nothing of the step holds, and the workload is isolated.
+    pub defect: Option<String>,
 }
 
 impl Transition {
@@ -64,6 +66,7 @@ impl Transition {
             seen: None,
             freeze: None,
             policy: None,
+            defect: None,
         }
     }
 

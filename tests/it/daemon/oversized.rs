@@ -92,7 +92,7 @@ fn inputs_that_are_large_together_are_recorded_before_they_are_too_many() {
         let arm = status.stable.as_mut().unwrap();
         arm.images.insert("sidecar".to_owned(), format!("{n}-{}", "x".repeat(MAX_ENTRY_BYTES / 8)));
         journal.step(&mut ledger, Event::Observed { workload: workload(), status: Box::new(status) });
-        assert!(!ledger.engine().is_isolated(&workload()), "{:?}", ledger.isolated());
+        assert!(ledger.engine().isolation(&workload()).is_none(), "{:?}", ledger.isolated());
     }
     assert_eq!(journal.restore().engine().state(&workload()), ledger.engine().state(&workload()));
     let largest = journal.decisions.iter().map(Vec::len).max().unwrap();

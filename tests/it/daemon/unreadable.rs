@@ -5,14 +5,26 @@ use bellwether::ledger::Ledger;
 use bellwether_core::engine::Disposition;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::ids::{EventId, Scope};
+use bellwether_core::input::command::{Command as Order, Verb};
+use bellwether_core::input::event::Input;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// A change of a snapshot after which it can't be read.
+/// A change of a snapshot, after which it can't be read or gone on from.
 type Damage = fn(&mut Value);
+
+/// Returns the entries with a changed snapshot.
+fn damaged(whole: &BTreeMap<String, Vec<u8>>, damage: Damage) -> BTreeMap<String, Vec<u8>> {
+    let mut damaged = whole.clone();
+    let snapshot = damaged.get_mut(&format!("{}/snap", workload())).unwrap();
+    let mut value: Value = serde_json::from_slice(snapshot).unwrap();
+    damage(&mut value);
+    *snapshot = value.to_string().into_bytes();
+    damaged
+}
 
 fn unknown_phase(snapshot: &mut Value) {
     let phase = &mut snapshot["state"]["rollout"]["current"]["phase"];
@@ -30,11 +42,7 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
         let mut setting = Setting::new();
         setting.world.deploy(&api(), images("1"), 4, 100);
         let whole = setting.killed_in_a_step().await;
-        let mut damaged = whole.clone();
-        let snapshot = damaged.get_mut(&format!("{}/snap", workload())).unwrap();
-        let mut value: Value = serde_json::from_slice(snapshot).unwrap();
-        damage(&mut value);
-        *snapshot = value.to_string().into_bytes();
+        let damaged = damaged(&whole, damage);
         setting.write(&damaged).await;
 
         let mut daemon = setting.start().await;
@@ -62,6 +70,52 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
         assert_eq!(setting.world.images(&workload()), Some(images("2")));
         daemon.stop().await;
     }
+}
+
+/// Changes a snapshot so that the number of the rollout's next decision overflows, which panics.
+fn no_number_is_left(snapshot: &mut Value) {
+    snapshot["state"]["rollout"]["decisions"] = u32::MAX.into();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_whose_step_panics_is_isolated_and_the_others_go_on() {
+    let mut setting = Setting::new();
+    setting.world.deploy(&api(), images("1"), 4, 100);
+    let whole = setting.killed_in_a_step().await;
+    setting.write(&damaged(&whole, no_number_is_left)).await;
+
+    let mut daemon = setting.start().await;
+    let Some(Receipt::Dead(why)) = setting.request(&daemon, "b", "3").await else { panic!("it is not refused") };
+    assert!(why.contains("a defect of Bellwether: attempt to add with overflow"), "{why}");
+    let record = setting.event_of(&api(), "c", "2", setting.offset);
+    setting.offset += 1;
+    assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
+    let decisions = daemon.until(ended).await;
+    assert!(decisions.iter().all(|decision| decision.workload == api()), "{decisions:#?}");
+    assert_eq!(decisions.last().unwrap().ending, Some(Ending::Promoted));
+    daemon.stop().await;
+
+    // A version without the defect goes on from the entries before it.
+    setting.write(&whole).await;
+    let mut daemon = setting.start().await;
+    assert_eq!(daemon.until(ended).await.last().unwrap().ending, Some(Ending::Promoted));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_whose_restore_panics_is_isolated() {
+    let mut setting = Setting::new();
+    let mut entries = damaged(&setting.killed_in_a_step().await, no_number_is_left);
+    let snapshot: Value = serde_json::from_slice(&entries[&format!("{}/snap", workload())]).unwrap();
+    let command = Order { scope: Scope::Workload(workload()), verb: Verb::Abort, rollout: None, reason: None };
+    let id = EventId { source: "/test".to_owned(), id: "b".to_owned() };
+    let input = Input { at: now(), sight: None, event: Event::Commanded { id, time: None, command } };
+    let slot = json!({ "format": 1, "follows": snapshot["seq"], "input": input });
+    entries.insert(format!("{}/block/0", workload()), slot.to_string().into_bytes());
+    let blank = Engine::new("test".to_owned(), setting.policies.clone(), Span::ZERO);
+    let (ledger, _) = Ledger::restore(&entries, blank).unwrap();
+    let why = &ledger.isolated()[&workload().to_string()];
+    assert!(why.contains("attempt to add with overflow") && why.contains("journal forget"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +264,7 @@ fn a_workload_that_can_be_read_again_is_told_of_the_freezes_that_began_or_ended_
         let snapshot = format!("{}/snap", workload());
         let whole = journal.entries.insert(snapshot.clone(), b"{}".to_vec()).unwrap();
         let mut ledger = journal.restore();
-        assert!(ledger.engine().is_isolated(&workload()));
+        assert!(ledger.engine().isolation(&workload()).is_some());
         journal.step(&mut ledger, commanded(if begins { "freeze" } else { "unfreeze" }, "test/shop"));
 
         journal.entries.insert(snapshot, whole);

@@ -134,17 +134,6 @@ impl Broker {
         decisions.filter(|decision| decision.rollout == *rollout).find_map(|decision| decision.ending)
     }
 
-    pub(super) fn dump(&self) {
-        let state = self.state.lock().unwrap();
-        for stored in state.partitions.values() {
-            for (key, value) in &stored.entries {
-                if key.ends_with("/snap") {
-                    println!("SNAP {key} {}", String::from_utf8_lossy(value));
-                }
-            }
-        }
-    }
-
     /// Returns all decisions in short.
     pub(super) fn history(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
