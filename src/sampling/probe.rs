@@ -29,14 +29,16 @@ pub enum ProbeFinding {
     Problem(String),
     /// The metric has no data yet, possibly because there was no traffic.
     Warning(String),
+    /// Nothing is known about the metric, because the metrics store was away or gave a part of its answer.
+    Unanswered(String),
 }
 
 impl ProbeFinding {
-    /// Returns the sentence of a problem. `None`: it is a warning.
+    /// Returns the sentence of a problem; `None` for another finding.
     pub fn problem(self) -> Option<String> {
         match self {
             ProbeFinding::Problem(text) => Some(text),
-            ProbeFinding::Warning(_) => None,
+            ProbeFinding::Warning(_) | ProbeFinding::Unanswered(_) => None,
         }
     }
 }
@@ -104,7 +106,7 @@ impl ProbeRun<'_> {
             Err(what) => return vec![problem(name, what)],
         };
         match self.metrics.instant(&text, at).await {
-            Err(error) => vec![problem(name, query_failure(&error))],
+            Err(error) => vec![unread(name, &error)],
             Ok(points) if points.is_empty() => vec![warning(name, "the query gives nothing for the stable yet")],
             Ok(points) if points.iter().any(|point| point.native.is_some()) => {
                 vec![problem(
@@ -136,7 +138,7 @@ impl ProbeRun<'_> {
             return findings;
         }
         match self.sample(probed, at).await {
-            Err(error) => findings.push(problem(name, query_failure(&error))),
+            Err(error) => findings.push(unread(name, &error)),
             Ok(points) if points.iter().any(|point| !point.labels.contains(PART)) => {
                 findings.extend(self.probe_points(probed, &points));
             }
@@ -257,8 +259,10 @@ impl ProbeRun<'_> {
         let by: Vec<String> = by.into_iter().map(label_name).collect();
         let any = format!("count by ({}) ({})", by.join(", "), selector(series, &[]));
         vec![match self.metrics.instant(&any, at).await {
-            Err(error) => problem(name, query_failure(&error)),
-            Ok(points) if points.is_empty() => self.probe_name(probed, series, at).await,
+            Err(error) => unread(name, &error),
+            Ok(points) if points.is_empty() => {
+                self.probe_name(probed, series, at).await.unwrap_or_else(|error| unread(name, &error))
+            }
             Ok(points) => {
                 let has_pods = points.iter().any(|point| point.labels.get(pod).is_some_and(|pod| !pod.is_empty()));
                 let others = POD_LABELS.into_iter().filter(|others| *others != labels);
@@ -282,66 +286,71 @@ impl ProbeRun<'_> {
     }
 
     /// Returns the finding about a name that no series has.
-    async fn probe_name(&self, probed: &ProbeTarget, series: &str, at: Timestamp) -> ProbeFinding {
+    async fn probe_name(
+        &self,
+        probed: &ProbeTarget,
+        series: &str,
+        at: Timestamp,
+    ) -> Result<ProbeFinding, MetricsError> {
         let name = &probed.name;
         let plain = probed.metric.series.as_deref().unwrap_or_default();
         if matches!(probed.metric.kind, MetricKind::Histogram | MetricKind::Drift)
-            && let Some(text) = self.other_form(plain, probed.metric.native, at).await
+            && let Some(text) = self.other_form(plain, probed.metric.native, at).await?
         {
-            return problem(name, text);
+            return Ok(problem(name, text));
         }
-        match self.similar_names(series, at).await {
-            similar if similar.is_empty() => warning(
-                name,
-                format!("there is no series {series} at all; there was no traffic yet, or the name is wrong"),
-            ),
-            similar => problem(name, format!("there is no series {series}; did you mean {}?", similar.join(" or "))),
-        }
+        let similar = self.similar_names(series, at).await?;
+        Ok(if similar.is_empty() {
+            let text = format!("there is no series {series} at all; there was no traffic yet, or the name is wrong");
+            warning(name, text)
+        } else {
+            problem(name, format!("there is no series {series}; did you mean {}?", similar.join(" or ")))
+        })
     }
 
     /// Returns a sentence about the form in which there is data of a histogram `plain` that was not found as a native
     /// (`native`) or classic one. `None`: there is no other form either.
-    async fn other_form(&self, plain: &str, native: bool, at: Timestamp) -> Option<String> {
-        let run = |query: String| async move { self.metrics.instant(&query, at).await.unwrap_or_default() };
+    async fn other_form(&self, plain: &str, native: bool, at: Timestamp) -> Result<Option<String>, MetricsError> {
+        let run = |query: String| async move { self.metrics.instant(&query, at).await };
         let classic = format!("{plain}_bucket");
         if native {
-            let points = run(format!("count by (pod) ({})", selector(&classic, &[]))).await;
-            return (!points.is_empty()).then(|| {
+            let points = run(format!("count by (pod) ({})", selector(&classic, &[]))).await?;
+            return Ok((!points.is_empty()).then(|| {
                 format!("there is no native histogram {plain}, but a classic one, {classic}: leave out `native`")
-            });
+            }));
         }
-        let points = run(format!("count by (quantile) ({})", selector(plain, &[]))).await;
+        let points = run(format!("count by (quantile) ({})", selector(plain, &[]))).await?;
         if points.iter().any(|point| point.labels.contains("quantile")) {
-            return Some(format!(
+            return Ok(Some(format!(
                 "{plain} is a summary, and the quantiles of several pods can't be combined; it needs a histogram"
-            ));
+            )));
         }
         if points.is_empty() {
-            return None;
+            return Ok(None);
         }
         // `count` gives a number for native histograms as well; only the sum shows their form.
-        let sums = run(format!("sum by (pod) ({})", selector(plain, &[]))).await;
-        Some(match sums.iter().any(|point| point.native.is_some()) {
+        let sums = run(format!("sum by (pod) ({})", selector(plain, &[]))).await?;
+        Ok(Some(match sums.iter().any(|point| point.native.is_some()) {
             true => format!("{plain} is a native histogram: write native = true"),
             false => format!("{plain} has no classic buckets: there is no {classic}"),
-        })
+        }))
     }
 
     /// Returns at most two existing names that are similar to `series`, the most similar first. Candidates contain the
     /// first five letters of its longest word.
-    async fn similar_names(&self, series: &str, at: Timestamp) -> Vec<String> {
+    async fn similar_names(&self, series: &str, at: Timestamp) -> Result<Vec<String>, MetricsError> {
         let words: Vec<&str> = series.split(['_', ':', '.']).filter(|word| word.len() > 3).collect();
-        let Some(longest) = words.iter().max_by_key(|word| word.len()) else { return Vec::new() };
+        let Some(longest) = words.iter().max_by_key(|word| word.len()) else { return Ok(Vec::new()) };
         let stem: String = longest.chars().take(5).collect();
         let matcher = format!("__name__=~{}", string(&format!(".*{}.*", literal(&stem))));
         let names = format!("count by (__name__) ({{{matcher}}})");
-        let points = self.metrics.instant(&names, at).await.unwrap_or_default();
+        let points = self.metrics.instant(&names, at).await?;
         let names: BTreeSet<&str> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
         let mut similar: Vec<(f64, &str)> =
             names.into_iter().map(|name| (strsim::jaro_winkler(name, series), name)).collect();
         similar.retain(|(similarity, _)| *similarity > 0.85);
         similar.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        similar.into_iter().take(2).map(|(_, name)| name.to_owned()).collect()
+        Ok(similar.into_iter().take(2).map(|(_, name)| name.to_owned()).collect())
     }
 
     /// Returns the findings about the `up` series of the metric's processes.
@@ -356,7 +365,7 @@ impl ProbeRun<'_> {
         for text in texts {
             match self.metrics.instant(&text, at).await {
                 // The same sentence as for the series, so that it is reported once.
-                Err(error) => findings.push(problem(name, query_failure(&error))),
+                Err(error) => findings.push(unread(name, &error)),
                 Ok(points) if points.is_empty() => findings.push(warning(name, "no `up` series has the labels of its targets, so a scrape that fails looks like a pod that is gone")),
                 Ok(_) => {}
             }
@@ -365,10 +374,13 @@ impl ProbeRun<'_> {
     }
 }
 
-fn query_failure(error: &MetricsError) -> String {
+/// Returns the finding about a query without a usable answer. Only a fault of the query is a problem of the metric.
+fn unread(name: &str, error: &MetricsError) -> ProbeFinding {
+    let text = format!("{name}: Prometheus can't be queried: {error}");
     match error {
-        MetricsError::Refused(message) => format!("Prometheus refuses the query: {message}"),
-        other => format!("Prometheus can't be queried: {other}"),
+        MetricsError::Refused(message) => problem(name, format!("Prometheus refuses the query: {message}")),
+        MetricsError::Unreadable(_) => ProbeFinding::Problem(text),
+        MetricsError::Unavailable(_) | MetricsError::Partial(_) => ProbeFinding::Unanswered(text),
     }
 }
 

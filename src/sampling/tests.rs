@@ -254,7 +254,7 @@ async fn a_refused_selector_blinds_only_its_own_workload() {
         watch.canary = None;
         watches.push(watch);
     }
-    world.store.refuse(Some("other4-"));
+    world.store.refuse("other4-");
     let mut sampler = world.sampler();
     sampler.tick(&watches, t(0)).await;
     world.scrape(0);

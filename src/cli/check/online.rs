@@ -246,7 +246,9 @@ async fn workload_findings(
         let key = ArmKey { deployment_uid: stable.uid, pod_hash: None, name: workload.name.clone() };
         let probe_findings = prober.findings(workload, &key, &probed).await;
         findings.extend(probe_findings.into_iter().map(|finding| match finding {
-            probe::ProbeFinding::Problem(text) => CheckFinding::without_remedy(Level::Problem, &area, text),
+            probe::ProbeFinding::Problem(text) | probe::ProbeFinding::Unanswered(text) => {
+                CheckFinding::without_remedy(Level::Problem, &area, text)
+            }
             probe::ProbeFinding::Warning(text) => CheckFinding::without_remedy(Level::Warning, &area, text),
         }));
     }

@@ -181,14 +181,20 @@ impl ProbedStore {
         let Probed { asked: Asked { workload, probe, outcome }, mut findings, series: _ } = probed;
         let run = self.run(&**joint, &workload, &probe.stable);
         findings.extend(run.timing_findings(&probe.metrics, now, &self.options).await);
-        let mut problems = Vec::new();
+        let (mut problems, mut unanswered) = (Vec::new(), Vec::new());
         for finding in findings {
             match finding {
                 ProbeFinding::Problem(problem) => problems.push(problem),
+                ProbeFinding::Unanswered(text) => unanswered.push(text),
                 ProbeFinding::Warning(warning) => {
                     tracing::info!(%workload, %warning, "the probe of the metrics gave a warning");
                 }
             }
+        }
+        // The other findings may rest on answers that were not given either; the engine tries later.
+        if !unanswered.is_empty() {
+            let _ = outcome.send(unavailable(unanswered.join("; ")));
+            return;
         }
         let calibrations =
             if problems.is_empty() { self.calibrate(joint, &workload, &probe, now).await } else { Vec::new() };

@@ -56,8 +56,8 @@ struct Inner {
     types: BTreeMap<String, String>,
     /// The error that every query gets.
     outage: Option<MetricsError>,
-    /// Queries that contain this text are refused.
-    refused: Option<String>,
+    /// Queries that contain this text have this error.
+    failing: Option<(String, MetricsError)>,
     instant_queries: Vec<String>,
     range_queries: Vec<String>,
 }
@@ -93,9 +93,14 @@ impl Store {
         self.lock().outage = error;
     }
 
-    /// Refuses every query that contains this text, until `None` is given.
-    pub fn refuse(&self, text: Option<&str>) {
-        self.lock().refused = text.map(str::to_owned);
+    /// Refuses every query that contains this text.
+    pub fn refuse(&self, text: &str) {
+        self.fail(text, MetricsError::Refused("400 bad_data: refused as ordered".to_owned()));
+    }
+
+    /// Lets every query that contains this text fail.
+    pub fn fail(&self, text: &str, error: MetricsError) {
+        self.lock().failing = Some((text.to_owned(), error));
     }
 
     /// Returns all instant queries since the last call.
@@ -128,8 +133,8 @@ impl Metrics for Store {
         if let Some(error) = &inner.outage {
             return Err(error.clone());
         }
-        if inner.refused.as_ref().is_some_and(|text| query.contains(text)) {
-            return Err(MetricsError::Refused("400 bad_data: refused as ordered".to_owned()));
+        if let Some((_, error)) = inner.failing.as_ref().filter(|(text, _)| query.contains(text)) {
+            return Err(error.clone());
         }
         if let Some(values) = inner.answers.get(query) {
             return Ok(values.iter().map(|value| SeriesPoint::number(Labels::new(), *value)).collect());

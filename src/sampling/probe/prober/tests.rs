@@ -124,7 +124,7 @@ async fn each_workload_gets_the_outcome_that_it_gets_alone() {
     let now = FastClock::new(1).now();
     // The names of some pods begin with the names of other workloads.
     let store = store(&["web", "web-api", "api", "shop", "refused"], now);
-    store.refuse(Some("refused-"));
+    store.refuse("refused-");
     let other = RATIO.replace("code", "status");
     let absent = RATIO.replace("requests_total", "request_totals");
     let probes: Vec<(Workload, Probe)> = [
@@ -160,6 +160,24 @@ async fn while_the_store_is_unavailable_every_probe_fails_and_one_query_is_sent(
         assert_eq!(outcome, unavailable("connection refused".to_owned()));
     }
     assert_eq!(queries, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_fails_while_one_of_its_queries_has_no_whole_answer() {
+    let now = FastClock::new(1).now();
+    let broken = "connection closed before message completed";
+    for error in [MetricsError::Unavailable(broken.to_owned()), MetricsError::Partial(broken.to_owned())] {
+        // The series, its targets, and the queries that explain why there is none.
+        for (query, metric) in [("requests_total", RATIO), ("up{", RATIO), ("seconds", SECONDS), ("count by", GATEWAY)]
+        {
+            let store = store(&[], now);
+            store.fail(query, error.clone());
+            let (outcomes, _) = together(&store, now, &[(workload("web"), probe_of("web", &[(metric, &[])]))]).await;
+            let Outcome::Failed(failure) = &outcomes[0] else { panic!("{query}: {outcomes:?}") };
+            assert_eq!(failure.kind, FailureKind::Unavailable, "{query}");
+            assert!(failure.message.contains(broken), "{query}: {}", failure.message);
+        }
+    }
 }
 
 #[test]
