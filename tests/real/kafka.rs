@@ -493,8 +493,8 @@ fn trial<F: Future<Output = ()> + 'static>(name: &'static str, brokers: &str, bo
             ..Options::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE * 3, body(options)).await });
-        finished.map_err(|_| Failed::from(format!("the test did not end within {:?}", PATIENCE * 3)))
+        let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE * 5, body(options)).await });
+        finished.map_err(|_| Failed::from(format!("the test did not end within {:?}", PATIENCE * 5)))
     })
 }
 

@@ -15,8 +15,8 @@ use super::{Daemon, PATIENCE, event, key_on, text};
 
 const PARTITION: Partition = 0;
 const EVENTS: u32 = 240;
-/// The time between two commits, in which the brokers are killed in turn.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The time between two commits. All of them take longer than the deaths of the brokers.
+const PAUSE: Duration = Duration::from_millis(350);
 /// The time for which each broker is away: longer than its session with the controller, which is 9 s.
 const AWAY: Duration = Duration::from_secs(12);
 
