@@ -54,6 +54,7 @@ mod preflight_reads;
 mod stable;
 mod events;
 mod canary;
+mod table;
 mod objects;
 mod watch;
 mod access;

@@ -43,11 +43,15 @@ impl NotificationSink for KubernetesEvents {
 impl KubernetesEvents {
     /// Creates the Event. Its name is derived from the effect, so a second attempt finds the first.
     async fn create(&self, effect: &Effect, note: &Note) -> Result<(), Failure> {
-        let Kubernetes { server, clock, .. } = &self.0;
+        let Kubernetes { server, clock, cache, .. } = &self.0;
         let workload = &effect.workload;
         self.0.check_cluster(workload)?;
-        let stable = server.workload_object(workload, &workload.name).await?.ok_or_else(|| gone(workload))?;
-        let event = event(effect, stable.metadata.uid, note, clock.now());
+        // Nothing rests on the uid, so the watches' is good enough.
+        let uid = match cache.with(|objects| objects.uid(workload)) {
+            Some(uid) => Some(uid),
+            None => server.workload_object(workload, &workload.name).await?.ok_or_else(|| gone(workload))?.metadata.uid,
+        };
+        let event = event(effect, uid, note, clock.now());
         let created = server.create(&server.of::<Event>(&workload.namespace), "an Event", &json!(event)).await;
         created.or_else(|failure| if failure.kind == FailureKind::Conflict { Ok(()) } else { Err(failure) })
     }

@@ -15,100 +15,18 @@ use super::facts::{PodState, RevisionFacts, WorkloadFacts};
 use super::marks::{BASELINE, CANARY};
 use super::preflight;
 use super::router::{self, Routed};
+use super::table::{Change, ObjectKey, OwnedTable, Table};
 use crate::ports::{PodFacts, PodTemplate};
 
 /// The number of deleted pods that are remembered: about 15 MB, or the pods of 500 rollouts with 100 pods each.
 const REMEMBERED: usize = 50_000;
 
-/// The namespace and name of an object.
-pub type ObjectKey = (String, String);
-
-/// A change that a watch reports.
-#[derive(Debug)]
-pub enum Change<T> {
-    /// A new list begins.
-    Begin,
-    /// The list has this object.
-    Listed(ObjectKey, T),
-    /// The list is complete.
-    Complete,
-    /// The object is new or has changed.
-    Set(ObjectKey, T),
-    /// The object was deleted.
-    Gone(ObjectKey),
-}
-
-/// The objects of one kind.
-#[derive(Debug)]
-pub struct Table<T> {
-    rows: BTreeMap<ObjectKey, T>,
-    /// A list that is being read. It replaces the rows when it is complete, so that no status is computed from half a
-    /// list.
-    pending: Option<BTreeMap<ObjectKey, T>>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table { rows: BTreeMap::new(), pending: None }
-    }
-}
-
-impl<T> Table<T> {
-    /// Returns an object; `None` if there is none with this name.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&T> {
-        self.rows.get(&(namespace.to_owned(), name.to_owned()))
-    }
-
-    /// Returns the objects of a namespace.
-    pub fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a T> {
-        self.rows
-            .range((namespace.to_owned(), String::new())..)
-            .take_while(move |((at, _), _)| at == namespace)
-            .map(|(_, row)| row)
-    }
-
-    /// Returns all objects with their keys.
-    pub fn rows(&self) -> impl Iterator<Item = (&ObjectKey, &T)> {
-        self.rows.iter()
-    }
-
-    /// Applies a change. Returns every object that it touched, as it was before (`None` for a new one).
-    fn apply(&mut self, change: Change<T>) -> Vec<(ObjectKey, Option<T>)> {
-        match change {
-            Change::Begin => {
-                self.pending = Some(BTreeMap::new());
-                Vec::new()
-            }
-            Change::Listed(key, row) => {
-                self.pending.get_or_insert_default().insert(key, row);
-                Vec::new()
-            }
-            Change::Complete => {
-                let old = std::mem::replace(&mut self.rows, self.pending.take().unwrap_or_default());
-                let new: Vec<ObjectKey> = self.rows.keys().filter(|key| !old.contains_key(*key)).cloned().collect();
-                old.into_iter()
-                    .map(|(key, row)| (key, Some(row)))
-                    .chain(new.into_iter().map(|key| (key, None)))
-                    .collect()
-            }
-            Change::Set(key, row) => {
-                let old = self.rows.insert(key.clone(), row);
-                vec![(key, old)]
-            }
-            Change::Gone(key) => {
-                let old = self.rows.remove(&key);
-                vec![(key, old)]
-            }
-        }
-    }
-}
-
 /// The objects of one kind of workload.
 #[derive(Debug, Default)]
 struct WorkloadTables {
     workloads: Table<WorkloadFacts>,
-    revisions: Table<RevisionFacts>,
-    pods: Table<PodState>,
+    revisions: OwnedTable<RevisionFacts>,
+    pods: OwnedTable<PodState>,
 }
 
 /// The objects of a cluster.
@@ -207,7 +125,7 @@ impl Objects {
             let new = tables.revisions.get(&namespace, &name);
             if let (None, Some(old)) = (new, &old) {
                 // A revision is deleted before its pods are: their facts are kept while their arm is known.
-                for pod in tables.pods.of(&namespace).filter(|pod| pod.revision.uid == old.uid) {
+                for pod in tables.pods.of_owner(&old.uid) {
                     self.deleted_pods.keep((namespace.clone(), pod.name.clone()), pod.directory_entry(old));
                 }
             }
@@ -276,7 +194,10 @@ impl Objects {
             found.filter(|found| stable.is_none_or(|stable| found.owners.contains(&stable.uid)))
         };
         let canary = ours(workload.canary_name());
-        let arm = |facts: &WorkloadFacts| facts.status(tables.revisions.of(namespace), tables.pods.of(namespace));
+        let arm = |facts: &WorkloadFacts| {
+            let revisions = || tables.revisions.of_owner(&facts.uid);
+            facts.status(revisions(), revisions().flat_map(|revision| tables.pods.of_owner(&revision.uid)))
+        };
         let status = WorkloadStatus {
             stable: stable.map(arm),
             canary: canary.map(arm),
@@ -286,6 +207,11 @@ impl Objects {
             released: canary.and_then(|canary| canary.released.clone()),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))
+    }
+
+    /// Returns the uid of the workload's object; `None` if it is unknown.
+    pub fn uid(&self, workload: &Workload) -> Option<String> {
+        Some(self.kinds.get(&workload.kind)?.workloads.get(&workload.namespace, &workload.name)?.uid.clone())
     }
 
     /// Returns the facts of a pod that exists or is remembered; `None` if it is unknown.

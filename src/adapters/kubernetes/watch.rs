@@ -30,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure;
 use super::kind::{FieldPath, KINDS};
-use super::objects::{Change, Concerned, Update};
+use super::objects::{Concerned, Update};
 use super::owners;
 use super::router::ROUTERS;
 use super::server::Server;
+use super::table::Change;
 use crate::clock::Clock;
 use crate::ports::Wake;
 
