@@ -15,7 +15,7 @@ use super::facts::{PodState, RevisionFacts, WorkloadFacts};
 use super::marks::{BASELINE, CANARY};
 use super::preflight;
 use super::router::{self, Routed};
-use super::table::{Change, ObjectKey, OwnedTable, Table};
+use super::table::{Change, ObjectKey, Owned, OwnedTable, Table};
 use crate::ports::{PodFacts, PodTemplate};
 
 /// The number of deleted pods that are remembered: about 15 MB, or the pods of 500 rollouts with 100 pods each.
@@ -33,9 +33,35 @@ struct WorkloadTables {
 #[derive(Debug, Default)]
 pub struct Objects {
     kinds: BTreeMap<WorkloadKind, WorkloadTables>,
-    routes: BTreeMap<RouterKind, Table<Box<DynamicObject>>>,
+    routes: BTreeMap<RouterKind, OwnedTable<Route>>,
     services: Table<Box<Service>>,
     deleted_pods: DeletedPods,
+}
+
+/// A route, which belongs to the workloads whose canary or record it has.
+#[derive(Debug)]
+struct Route {
+    object: Box<DynamicObject>,
+    /// The workloads, each as namespace and name.
+    workloads: Vec<String>,
+}
+
+impl Route {
+    fn new(router: RouterKind, (namespace, _): &ObjectKey, object: Box<DynamicObject>) -> Route {
+        let names = router::provider(router).workloads(&object);
+        Route { object, workloads: names.iter().map(|name| route_owner(namespace, name)).collect() }
+    }
+}
+
+impl Owned for Route {
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        self.workloads.iter().map(String::as_str)
+    }
+}
+
+/// Returns the owner of a route.
+fn route_owner(namespace: &str, workload: &str) -> String {
+    format!("{namespace}/{workload}")
 }
 
 /// The facts of deleted pods; the oldest are forgotten first.
@@ -73,14 +99,8 @@ pub enum Update {
     Service(Change<Box<Service>>),
 }
 
-/// The workloads whose status may have changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Concerned {
-    /// The workload to which this workload object belongs: its own, its canary's or its baseline's.
-    Object(WorkloadKind, ObjectKey),
-    /// Every workload of this namespace.
-    Namespace(String),
-}
+/// The workload object by which the status of a workload may have changed: its own, its canary's or its baseline's.
+pub type Concerned = (WorkloadKind, ObjectKey);
 
 impl Update {
     /// Returns whether the update completes the list of its kind.
@@ -97,25 +117,35 @@ impl Update {
 }
 
 impl Objects {
-    /// Applies a change. Returns the workloads whose status may have changed.
+    /// Applies a change. Returns the workload objects of the workloads whose status may have changed.
     pub fn apply(&mut self, update: Update) -> Vec<Concerned> {
         match update {
             Update::Workload(kind, change) => {
                 let touched = self.kinds.entry(kind).or_default().workloads.apply(change);
-                touched.into_iter().map(|(key, _)| Concerned::Object(kind, key)).collect()
+                touched.into_iter().map(|(key, _)| (kind, key)).collect()
             }
             Update::Revision(kind, change) => self.apply_revision(kind, change),
             Update::Pod(kind, change) => self.apply_pod(kind, change),
-            Update::Route(router, change) => {
-                let touched = self.routes.entry(router).or_default().apply(change);
-                touched.into_iter().map(|((namespace, _), _)| Concerned::Namespace(namespace)).collect()
-            }
+            Update::Route(router, change) => self.apply_route(router, change),
             // Services are looked up, but are no part of a status.
             Update::Service(change) => {
                 self.services.apply(change);
                 Vec::new()
             }
         }
+    }
+
+    fn apply_route(&mut self, router: RouterKind, change: Change<Box<DynamicObject>>) -> Vec<Concerned> {
+        let routes = self.routes.entry(router).or_default();
+        let touched = routes.apply(change.map(|key, object| Route::new(router, key, object)));
+        let mut owners = BTreeSet::new();
+        for ((namespace, name), old) in &touched {
+            let both = old.iter().chain(routes.get(namespace, name));
+            owners.extend(both.flat_map(|route| route.workloads.iter().cloned()));
+        }
+        let objects = owners.iter().filter_map(|owner| owner.split_once('/'));
+        let keys = objects.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        keys.flat_map(|key| self.kinds.keys().map(move |kind| (*kind, key.clone()))).collect()
     }
 
     fn apply_revision(&mut self, kind: WorkloadKind, change: Change<RevisionFacts>) -> Vec<Concerned> {
@@ -130,7 +160,7 @@ impl Objects {
                 }
             }
             let workload = new.or(old.as_ref()).map(|revision| revision.workload.name.clone());
-            concerned.extend(workload.map(|workload| Concerned::Object(kind, (namespace, workload))));
+            concerned.extend(workload.map(|workload| (kind, (namespace, workload))));
         }
         concerned
     }
@@ -146,28 +176,17 @@ impl Objects {
             if let (None, Some(old)) = (new, &old) {
                 self.deleted_pods.keep((namespace.clone(), name), old.directory_entry(revision));
             }
-            concerned.push(Concerned::Object(kind, (namespace, revision.workload.name.clone())));
+            concerned.push((kind, (namespace, revision.workload.name.clone())));
         }
         concerned
     }
 
-    /// Returns the workloads of a change. An object `NAME-canary` or `NAME-baseline` concerns the workload `NAME` as
+    /// Returns the workloads of a workload object. An object `NAME-canary` or `NAME-baseline` concerns the workload `NAME` as
     /// well as a workload of its own name.
-    pub fn workloads(&self, cluster: &str, concerned: Concerned) -> Vec<Workload> {
-        match concerned {
-            Concerned::Object(kind, (namespace, name)) => {
-                let stable = |track: &str| name.strip_suffix(track)?.strip_suffix('-');
-                let names = [CANARY, BASELINE].into_iter().filter_map(stable).chain([name.as_str()]);
-                names.map(|name| workload(cluster, kind, &namespace, name)).collect()
-            }
-            Concerned::Namespace(namespace) => {
-                let stables = self.kinds.iter().flat_map(|(kind, tables)| {
-                    let found = tables.workloads.of(&namespace).filter(|facts| !facts.ours);
-                    found.map(|facts| workload(cluster, *kind, &namespace, &facts.name))
-                });
-                stables.collect()
-            }
-        }
+    pub fn workloads(cluster: &str, (kind, (namespace, name)): Concerned) -> Vec<Workload> {
+        let stable = |track: &str| name.strip_suffix(track)?.strip_suffix('-');
+        let names = [CANARY, BASELINE].into_iter().filter_map(stable).chain([name.as_str()]);
+        names.map(|name| workload(cluster, kind, &namespace, name)).collect()
     }
 
     /// Returns all workloads: every workload object that Bellwether did not create.
@@ -202,8 +221,8 @@ impl Objects {
             stable: stable.map(arm),
             canary: canary.map(arm),
             baseline: ours(workload.baseline_name()).map(arm),
-            route: router::observe(self.routes_of(namespace), workload),
-            route_by: router::last_writer(self.routes_of(namespace), workload).map(str::to_owned),
+            route: router::observe(self.routes_with(workload), workload),
+            route_by: router::last_writer(self.routes_with(workload), workload).map(str::to_owned),
             released: canary.and_then(|canary| canary.released.clone()),
         };
         Some((status, stable.map(|stable| stable.template.clone()).into_iter().collect()))
@@ -245,22 +264,22 @@ impl Objects {
     pub fn routes_elsewhere(&self, kind: RouterKind, workload: &Workload) -> Vec<DynamicObject> {
         let router = router::provider(kind);
         let services = || self.services.of(&workload.namespace).filter_map(|service| service.metadata.name.as_deref());
-        let others = self.routes.get(&kind).into_iter().flat_map(Table::rows);
+        let others = self.routes.get(&kind).into_iter().flat_map(OwnedTable::rows);
         others
             .filter(|((namespace, _), _)| *namespace != workload.namespace)
-            .filter(|(_, route)| services().any(|service| router.reaches(route, workload, service)))
-            .map(|(_, route)| (**route).clone())
+            .filter(|(_, route)| services().any(|service| router.reaches(&route.object, workload, service)))
+            .map(|(_, route)| (*route.object).clone())
             .collect()
     }
 
     /// Returns the workloads whose canary has traffic: by its weight in a route, or by pods that the stable's Service selects.
     pub fn split_workloads(&self, cluster: &str) -> BTreeSet<Workload> {
-        let routed = self.routes.values().flat_map(Table::rows).flat_map(|((namespace, _), route)| {
-            let named = router::recorded(route).into_iter().map(move |name| (namespace, name));
+        let routed = self.routes.values().flat_map(OwnedTable::rows).flat_map(|((namespace, _), route)| {
+            let named = router::recorded(&route.object).into_iter().map(move |name| (namespace, name));
             named.flat_map(|(namespace, name)| self.named(cluster, namespace, &name))
         });
         let has_weight = |workload: &Workload| {
-            let status = router::observe(self.routes_of(&workload.namespace), workload);
+            let status = router::observe(self.routes_with(workload), workload);
             status.is_some_and(|status| status.weight > Weight::ZERO)
         };
         routed.filter(has_weight).chain(self.split_by_pods(cluster)).collect()
@@ -288,7 +307,16 @@ impl Objects {
     fn routes_of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = Routed<'a>> {
         self.routes.iter().flat_map(move |(kind, table)| {
             let router = router::provider(*kind);
-            table.of(namespace).map(move |route| (router, &**route))
+            table.of(namespace).map(move |route| (router, &*route.object))
+        })
+    }
+
+    /// Returns the routes that have the workload's canary or its record, of all routers.
+    fn routes_with(&self, workload: &Workload) -> impl Iterator<Item = Routed<'_>> {
+        let owner = route_owner(&workload.namespace, &workload.name);
+        self.routes.iter().flat_map(move |(kind, table)| {
+            let router = router::provider(*kind);
+            table.of_owner(&owner).map(move |route| (router, &*route.object))
         })
     }
 }

@@ -5,6 +5,7 @@
 //! router is a file under `router/`, two lines here, a variant with its capabilities in the core's `policy::traffic`,
 //! and the verbs in the roles of `deploy/kustomize`.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use bellwether_core::ids::{Weight, Workload};
@@ -133,6 +134,9 @@ pub trait TrafficRouter: Debug + Send + Sync {
     /// `None` if no rule has the canary. While the route is as [`set_weight`](TrafficRouter::set_weight) wrote it, the
     /// share is exactly the requested one, even if the router rounds: any other share counts as an external change.
     fn observe(&self, route: &DynamicObject, workload: &Workload) -> Option<RouteStatus>;
+
+    /// Returns the names of the workloads whose canary or record the route has, or may have. Others have no status in it.
+    fn workloads(&self, route: &DynamicObject) -> BTreeSet<String>;
 
     /// Returns the place of the rules in a route.
     fn rules_path(&self) -> FieldPath;

@@ -1,4 +1,4 @@
-//! The objects of one kind by namespace and name, as a watch reports them, and an index by their owner.
+//! The objects of one kind by namespace and name, as a watch reports them, and an index by the objects that they belong to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +20,25 @@ pub enum Change<T> {
     Set(ObjectKey, T),
     /// The object was deleted.
     Gone(ObjectKey),
+}
+
+impl<T> Change<T> {
+    /// Returns the change of what `map` makes of the object with its key.
+    pub fn map<U>(self, map: impl FnOnce(&ObjectKey, T) -> U) -> Change<U> {
+        match self {
+            Change::Begin => Change::Begin,
+            Change::Listed(key, object) => {
+                let mapped = map(&key, object);
+                Change::Listed(key, mapped)
+            }
+            Change::Complete => Change::Complete,
+            Change::Set(key, object) => {
+                let mapped = map(&key, object);
+                Change::Set(key, mapped)
+            }
+            Change::Gone(key) => Change::Gone(key),
+        }
+    }
 }
 
 /// The objects of one kind.
@@ -87,21 +106,21 @@ impl<T> Table<T> {
     }
 }
 
-/// An object that belongs to another one.
+/// An object that belongs to others.
 pub trait Owned {
-    /// Returns the owner's uid.
-    fn owner(&self) -> &str;
+    /// Returns what identifies the others among all owners, such as their uids.
+    fn owners(&self) -> impl Iterator<Item = &str>;
 }
 
 impl Owned for RevisionFacts {
-    fn owner(&self) -> &str {
-        &self.workload.uid
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        [self.workload.uid.as_str()].into_iter()
     }
 }
 
 impl Owned for PodState {
-    fn owner(&self) -> &str {
-        &self.revision.uid
+    fn owners(&self) -> impl Iterator<Item = &str> {
+        [self.revision.uid.as_str()].into_iter()
     }
 }
 
@@ -124,9 +143,19 @@ impl<T: Owned> OwnedTable<T> {
         self.objects.get(namespace, name)
     }
 
-    /// Returns the objects of the owner with this uid.
-    pub fn of_owner<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a T> {
-        let keys = self.by_owner.get(uid).into_iter().flatten();
+    /// Returns the objects of a namespace.
+    pub fn of<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a T> {
+        self.objects.of(namespace)
+    }
+
+    /// Returns all objects with their keys.
+    pub fn rows(&self) -> impl Iterator<Item = (&ObjectKey, &T)> {
+        self.objects.rows()
+    }
+
+    /// Returns the objects of an owner.
+    pub fn of_owner<'a>(&'a self, owner: &str) -> impl Iterator<Item = &'a T> + use<'a, T> {
+        let keys = self.by_owner.get(owner).into_iter().flatten();
         keys.filter_map(|key| self.objects.rows.get(key))
     }
 
@@ -134,16 +163,16 @@ impl<T: Owned> OwnedTable<T> {
     pub fn apply(&mut self, change: Change<T>) -> Vec<(ObjectKey, Option<T>)> {
         let touched = self.objects.apply(change);
         for (key, old) in &touched {
-            if let Some(old) = old
-                && let Some(keys) = self.by_owner.get_mut(old.owner())
-            {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.by_owner.remove(old.owner());
+            for owner in old.iter().flat_map(Owned::owners) {
+                if let Some(keys) = self.by_owner.get_mut(owner) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.by_owner.remove(owner);
+                    }
                 }
             }
-            if let Some(new) = self.objects.rows.get(key) {
-                self.by_owner.entry(new.owner().to_owned()).or_default().insert(key.clone());
+            for owner in self.objects.rows.get(key).iter().flat_map(|new| new.owners()) {
+                self.by_owner.entry(owner.to_owned()).or_default().insert(key.clone());
             }
         }
         touched

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure;
 use super::kind::{FieldPath, KINDS};
-use super::objects::{Concerned, Update};
+use super::objects::{Objects, Update};
 use super::owners;
 use super::router::ROUTERS;
 use super::server::Server;
@@ -174,15 +174,8 @@ impl StatusSender<'_> {
                 let is_complete = update.is_complete();
                 let mut objects = self.cache.objects.write().unwrap_or_else(PoisonError::into_inner);
                 let concerned: BTreeSet<_> = objects.apply(*update).into_iter().collect();
-                let mut workloads = Vec::new();
-                for concerned in concerned {
-                    if let Concerned::Namespace(namespace) = &concerned {
-                        // A route may still refer to the canary of a workload that was deleted.
-                        let sent = self.sent.keys().filter(|workload| workload.namespace == *namespace);
-                        workloads.extend(sent.cloned());
-                    }
-                    workloads.extend(objects.workloads(self.cluster, concerned));
-                }
+                let workloads = concerned.into_iter().flat_map(|object| Objects::workloads(self.cluster, object));
+                let workloads: Vec<Workload> = workloads.collect();
                 drop(objects);
                 if is_complete {
                     self.cache.note_list(watch, self.clock.now());

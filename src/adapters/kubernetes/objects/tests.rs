@@ -44,13 +44,13 @@ fn a_deleted_workload_has_no_stable() {
 fn each_change_returns_the_workloads_that_it_concerns() {
     let mut objects = cluster();
     let concerned = objects.apply(Update::Pod(KIND, Change::Set(key("web-h1-a"), pod_state("web-h1-a", "web", "h1"))));
-    assert_eq!(names(&objects, concerned), ["web"]);
+    assert_eq!(names(concerned), ["web"]);
     let concerned = objects.apply(Update::Pod(KIND, Change::Gone(key("web-canary-h2-a"))));
-    assert_eq!(names(&objects, concerned), ["web", "web-canary"]);
+    assert_eq!(names(concerned), ["web", "web-canary"]);
     let concerned = objects.apply(Update::Route(RouterKind::Gateway, Change::Gone(key("shop"))));
-    assert_eq!(names(&objects, concerned), ["web"]);
+    assert_eq!(names(concerned), ["web"]);
     let concerned = objects.apply(Update::Workload(KIND, Change::Gone(key("web-canary"))));
-    assert_eq!(names(&objects, concerned), ["web", "web-canary"]);
+    assert_eq!(names(concerned), ["web", "web-canary"]);
 }
 
 #[test]
@@ -153,10 +153,10 @@ fn cluster() -> Objects {
     objects
 }
 
-fn names(objects: &Objects, concerned: Vec<Concerned>) -> Vec<String> {
+fn names(concerned: Vec<Concerned>) -> Vec<String> {
     concerned
         .into_iter()
-        .flat_map(|concerned| objects.workloads("test", concerned))
+        .flat_map(|concerned| Objects::workloads("test", concerned))
         .map(|workload| workload.name)
         .collect()
 }

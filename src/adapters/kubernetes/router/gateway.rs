@@ -7,6 +7,8 @@
 //! - `backendRefs` is one value to server-side apply. So a route is changed by JSON Patch at an index whose name is
 //!   tested first.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::input::status::{Acceptance, PreflightIssue, RouteStatus};
@@ -20,6 +22,7 @@ use super::{RouteMark, TrafficRouter, record};
 use crate::adapters::kubernetes::api_kind::ApiKind;
 use crate::adapters::kubernetes::failure;
 use crate::adapters::kubernetes::kind::FieldPath;
+use crate::adapters::kubernetes::marks::CANARY;
 use crate::adapters::kubernetes::owners;
 use crate::adapters::kubernetes::patch::PatchDraft;
 
@@ -286,6 +289,12 @@ impl TrafficRouter for GatewayRouter {
             weight: if lost { Weight::ZERO } else { lowest },
             accepted: acceptance::of(route, &workload.canary_name()),
         })
+    }
+
+    fn workloads(&self, route: &DynamicObject) -> BTreeSet<String> {
+        let backends = rules(route).iter().flat_map(backends);
+        let canaries = backends.filter_map(|backend| name(backend).strip_suffix(CANARY)?.strip_suffix('-'));
+        canaries.map(str::to_owned).chain(super::recorded(route)).collect()
     }
 
     fn rules_path(&self) -> FieldPath {

@@ -1,6 +1,8 @@
 //! The router that splits by the number of pods: the stable's Service selects the canary's pods too, so there are no
 //! routes.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::ids::{Weight, Workload};
 use bellwether_core::input::event::Failure;
 use bellwether_core::input::status::{PreflightIssue, RouteStatus};
@@ -69,6 +71,10 @@ impl TrafficRouter for ReplicaRouter {
 
     fn observe(&self, _: &DynamicObject, _: &Workload) -> Option<RouteStatus> {
         None
+    }
+
+    fn workloads(&self, _: &DynamicObject) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     fn rules_path(&self) -> FieldPath {

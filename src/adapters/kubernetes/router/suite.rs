@@ -129,6 +129,7 @@ fn leaving_restores_the_route(fixture: &Fixture) {
                 let left = leave(fixture, &moved, "web");
                 assert_eq!(left.to_string(), before.to_string(), "{rule:?} at {points}");
                 assert!(!fixture.router.holds(&object(&left), &workload("web")));
+                assert!(fixture.router.workloads(&object(&left)).is_empty());
                 assert_eq!(fixture.router.leave(&object(&left), &workload("web")), None, "leaving twice");
             }
         }
@@ -214,6 +215,7 @@ fn leave(fixture: &Fixture, route: &Value, name: &str) -> Value {
 }
 
 fn observed(fixture: &Fixture, route: &Value, name: &str) -> Weight {
+    assert!(fixture.router.workloads(&object(route)).contains(name), "the route does not name {name}");
     fixture.router.observe(&object(route), &workload(name)).expect("the canary is in the route").weight
 }
 

@@ -412,6 +412,9 @@ fn leave(route: &DynamicObject, workload: &Workload) -> Option<Patch> {
 }
 
 fn observe(route: &DynamicObject) -> Option<RouteStatus> {
+    if GatewayRouter.holds(route, &web()) {
+        assert!(GatewayRouter.workloads(route).contains(&web().name));
+    }
     GatewayRouter.observe(route, &web())
 }
 
