@@ -149,7 +149,10 @@ impl Rollout {
     /// Returns why the phase does not go on although nothing is wrong with the version: an act fails or has no answer yet, the
     /// cluster does not run the pods, or a gateway refuses the route.
     pub(super) fn stalled(&self, context: RolloutContext<'_>) -> Option<Reason> {
-        let waits = matches!(self.phase(), Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting);
+        let waits = matches!(
+            self.phase(),
+            Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting
+        );
         if !waits {
             return None;
         }

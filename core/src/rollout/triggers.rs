@@ -129,14 +129,13 @@ impl Rollout {
         let not_ready = |reason| Some(Fired::ending(Trigger::Overdue, EndCause::NotReady, reason));
         let status = context.status;
         match self.phase() {
-            // The version can't be blamed if only the baseline isn't available, or if the preflight never answered.
+            // The version can't be blamed if only the baseline isn't available.
             Phase::Preparing | Phase::Growing if self.canary_alone_available(status) && self.lacks_baseline(status) => {
                 let reason = self.baseline_not_ready(status, within);
                 Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, reason))
             }
-            Phase::Preflight => {
-                Some(Fired::ending(Trigger::GaveUp, EndCause::Undecided, self.slow_reason(context.now)))
-            }
+            // It is held while its preflight has no answer.
+            Phase::Preflight => None,
             Phase::Preparing | Phase::Growing | Phase::Withdrawn => {
                 let canary = status.and_then(|status| status.canary.as_ref());
                 let available = canary.map_or(0, |canary| canary.available);

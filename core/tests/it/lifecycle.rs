@@ -5,6 +5,7 @@ use bellwether_core::ids::{EventId, Weight};
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
 use bellwether_core::input::status::PreflightIssue;
+use bellwether_core::rollout::cause::HoldCause;
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -299,13 +300,19 @@ fn a_request_that_does_not_fit_the_workload_ends_before_anything_is_written() {
 }
 
 #[test]
-fn a_preflight_that_never_succeeds_gives_the_rollout_up() {
-    let mut story = Story::new(policy(json!({})));
-    story.acts_fail = true;
-    story.request("v2");
-    assert_eq!(story.run(600), Some(Ending::GivenUp));
-    assert!(story.whys()[0].starts_with("preflight fails, "), "{:?}", story.whys());
-    assert!(story.model.changes.is_empty());
+fn a_preflight_that_fails_holds_the_rollout_until_it_succeeds_or_the_hold_expires() {
+    for recovers in [true, false] {
+        let mut story = Story::new(policy(json!({ "max-hold": "30m" })));
+        story.acts_fail = true;
+        story.request("v2");
+        assert_eq!(story.run(600), None, "{:?}", story.whys());
+        assert!(story.whys()[0].starts_with("preflight fails, "), "{:?}", story.whys());
+        assert_eq!(story.rollout().current.hold.as_ref().map(|hold| &hold.cause), Some(&HoldCause::Slow));
+        assert!(story.model.changes.is_empty());
+        story.acts_fail = !recovers;
+        let ending = if recovers { Ending::Promoted } else { Ending::GivenUp };
+        assert_eq!(story.run(3600), Some(ending), "{:?}", story.whys());
+    }
 }
 
 #[test]
