@@ -204,8 +204,9 @@ impl Setting {
         running.wakes.send(Wake::Revoked { partition, is_lost: false, done }).await.unwrap();
         // The broker waits for a while only.
         let _ = tokio::time::timeout(Duration::from_secs(5), released).await;
-        tokio::time::sleep(Duration::from_millis(self.schedule.below(3000) as u64)).await;
-        running.wakes.send(Wake::Assigned(partition)).await.unwrap();
+        let delay = Duration::from_millis(self.schedule.below(3000) as u64);
+        self.broker.assign(partition, delay);
+        tokio::time::sleep(delay).await;
     }
 
     /// Moves the daemon's clock, forward or back, and later to where it was. It goes far back only when the requests are read: a

@@ -88,35 +88,46 @@ impl Broker {
     }
 
     /// Assigns a partition to the present member after a delay.
-    fn assign(&self, partition: Partition, delay: Duration) {
+    pub(super) fn assign(&self, partition: Partition, delay: Duration) {
         let Some(member) = self.state.lock().unwrap().member.clone() else { return };
+        let broker = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            // The daemon may have ended.
-            let _ = member.send(Wake::Assigned(partition)).await;
+            // The daemon may have ended. No record of an earlier delivery follows the assignment.
+            if let Ok(room) = member.reserve().await {
+                broker.revoke(partition);
+                room.send(Wake::Assigned(partition));
+            }
         });
     }
 
-    /// Delivers the records of a partition from the committed offset on, until the delivery is over.
+    /// Delivers the records of a partition from the committed offset on, until the delivery is over. A process that is no
+    /// member of the group any more gets none.
     fn deliver(&self, partition: Partition) {
-        let Some(member) = self.state.lock().unwrap().member.clone() else { return };
+        let state = self.state.lock().unwrap();
+        let is_member = state.generation == self.generation;
+        let Some(member) = state.member.clone().filter(|_| is_member) else { return };
+        drop(state);
         let broker = self.clone();
         let (number, mut next) = self.with(partition, |stored| {
             stored.delivery += 1;
             (stored.delivery, stored.next_offset)
         });
         tokio::spawn(async move {
-            while !member.is_closed() {
+            // The delivery, or the daemon, may end while a record waits for room.
+            while let Ok(room) = member.reserve().await {
                 let found = broker.with(partition, |stored| {
                     (stored.delivery == number).then(|| stored.records.get(next as usize).cloned())
                 });
                 match found {
                     None => return,
-                    Some(None) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Some(None) => {
+                        drop(room);
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
                     Some(Some(record)) => {
                         next += 1;
-                        // The daemon may have ended.
-                        let _ = member.send(Wake::Record(record.into())).await;
+                        room.send(Wake::Record(record.into()));
                     }
                 }
             }
