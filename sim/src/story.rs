@@ -253,6 +253,7 @@ impl Story {
     /// Records the decisions and messages of transitions, and performs their effects.
     fn take(&mut self, transitions: Vec<Transition>) {
         for transition in transitions {
+            assert_eq!(transition.defect, None, "the engine has panicked");
             self.decisions.extend(transition.decisions);
             for effect in transition.effects {
                 let needs_api = match &effect.act {

@@ -127,6 +127,7 @@ impl Simulator {
         let basis = subject.as_ref().filter(|_| requests_rollout(&event)).map(|workload| engine.basis(workload));
         let mut steps = Vec::new();
         for transition in engine.step(event, now) {
+            assert_eq!(transition.defect, None, "the engine has panicked");
             let workload = transition.workload.as_ref();
             let (before, after) = (
                 workload.and_then(|workload| before.get(workload)),

@@ -111,6 +111,7 @@ impl World {
 
     fn take(&mut self, transitions: Vec<Transition>) {
         for transition in transitions {
+            assert_eq!(transition.defect, None, "the engine has panicked");
             for decision in transition.decisions {
                 self.tell_story(|_| {
                     format!("{}: {} to {}, {}", decision.kind, decision.from, decision.to, decision.why)
