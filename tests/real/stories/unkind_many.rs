@@ -58,6 +58,10 @@ async fn five_hundred_starts(sandbox: &Sandbox) -> Result<()> {
     let names: Vec<String> = (0..STARTS).map(|n| format!("other{n}")).collect();
     let created = stream::iter(&names).map(|name| sandbox.create_routed(name, 1, STABLE)).buffer_unordered(16);
     created.try_collect::<Vec<()>>().await?;
+    // The gateway reports the status of each new route before it follows the next change.
+    for name in &names {
+        sandbox.until_routed(&sandbox.host_of(name)).await?;
+    }
     let load = sandbox.load(100.0)?;
 
     let alone = fixture.request(V2, &[]).await?;
