@@ -85,8 +85,8 @@ pub fn settings_in_environment() -> impl Iterator<Item = String> {
     std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("BELLWETHER_"))
 }
 
-/// Returns a command of the program with the configuration in `folder` alone. Its environment names proxies that take no connection: every server of the tests is on this
-/// machine.
+/// Returns a command of the program with the configuration in `folder` alone. Its environment names proxies that take no
+/// connection: every server of the tests is on this machine.
 fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.args(arguments).arg("--config").arg(folder.join("bellwether.toml")).env_remove("RUST_LOG");

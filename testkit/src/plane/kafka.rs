@@ -1,4 +1,5 @@
-//! Kafka: one KRaft node, with functions to create topics, write records and read all of them. [`KafkaCluster`] has three.
+//! Kafka: one KRaft node, with functions to create topics, write records and read all of them. [`KafkaBroker::start_cluster`]
+//! starts three.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -41,7 +42,7 @@ const PORTS: [u16; 5] = [9092, 9093, 9094, PROXY_PORT, 9096];
 /// The ports of a broker that belongs to one story, in the same order.
 const OWN_PORTS: [u16; 5] = [9192, 9193, 9194, 9195, 9196];
 
-/// The ports of the brokers of a [`KafkaCluster`], in the same order.
+/// The ports of the brokers of [`KafkaBroker::start_cluster`], in the same order.
 const CLUSTER_PORTS: [[u16; 5]; 3] =
     [[9292, 9293, 9294, 9295, 9296], [9392, 9393, 9394, 9395, 9396], [9492, 9493, 9494, 9495, 9496]];
 
@@ -108,7 +109,7 @@ impl KafkaBroker {
     /// # Errors
     /// Java or the broker does not start, or the broker does not answer in time.
     pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        Self::start_at(PORTS, "kafka", cache, &data.join("kafka"), logs).await
+        Self::start_node(&Node::of(&[PORTS], 0), "kafka", cache, &data.join("kafka"), logs).await
     }
 
     /// Starts a second broker, for a story that kills its broker while other stories run. One story can have it at a time.
@@ -117,12 +118,26 @@ impl KafkaBroker {
     /// # Errors
     /// See [`KafkaBroker::start`].
     pub async fn start_own(name: &str, cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        Self::start_at(OWN_PORTS, name, cache, &data.join(name), logs).await
+        Self::start_node(&Node::of(&[OWN_PORTS], 0), name, cache, &data.join(name), logs).await
     }
 
-    async fn start_at(ports: [u16; 5], name: &str, cache: &Path, dir: &Path, logs: &Path) -> Result<Self> {
-        let address = format!("127.0.0.1:{}", ports[0]);
-        format_storage(&Node { id: 1, ports, voters: vec![(1, ports[1])] }, cache, dir).await?;
+    /// Starts three brokers of one cluster, each of which is a controller as well, with their data in `data`. Topics can have three
+    /// replicas. One test can have them at a time.
+    ///
+    /// # Errors
+    /// See [`KafkaBroker::start`].
+    pub async fn start_cluster(cache: &Path, data: &Path, logs: &Path) -> Result<[Self; 3]> {
+        let start = async |n: usize| {
+            let name = format!("kafka-{}", n + 1);
+            Self::start_node(&Node::of(&CLUSTER_PORTS, n), &name, cache, &data.join(&name), logs).await
+        };
+        let (one, two, three) = tokio::try_join!(start(0), start(1), start(2))?;
+        Ok([one, two, three])
+    }
+
+    async fn start_node(node: &Node, name: &str, cache: &Path, dir: &Path, logs: &Path) -> Result<Self> {
+        let address = format!("127.0.0.1:{}", node.ports[0]);
+        format_storage(node, cache, dir).await?;
         let broker = Mutex::new(start_broker(&address, name, cache, dir, logs).await?);
         let admin = AdminClient::from_config(&client(&address))?;
         let producer =
@@ -248,70 +263,6 @@ impl KafkaBroker {
             blocking(move || read_all(&address, &name)).await
         })
         .await
-    }
-}
-
-/// Three brokers of one cluster, each of which is a controller as well. Topics can have three replicas.
-pub struct KafkaCluster {
-    brokers: Vec<ClusterMember>,
-    cache: PathBuf,
-    logs: PathBuf,
-}
-
-/// A broker of a [`KafkaCluster`].
-struct ClusterMember {
-    address: String,
-    name: String,
-    dir: PathBuf,
-    program: Program,
-}
-
-impl ClusterMember {
-    async fn start(node: Node, cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        let (name, address) = (format!("kafka-{}", node.id), format!("127.0.0.1:{}", node.ports[0]));
-        let dir = data.join(&name);
-        format_storage(&node, cache, &dir).await?;
-        let program = start_broker(&address, &name, cache, &dir, logs).await?;
-        Ok(Self { address, name, dir, program })
-    }
-}
-
-impl KafkaCluster {
-    /// Formats the storages in `data`, starts the brokers and waits until they answer. One test can have them at a time.
-    ///
-    /// # Errors
-    /// Java or a broker does not start, or a broker does not answer in time.
-    pub async fn start(cache: &Path, data: &Path, logs: &Path) -> Result<Self> {
-        let voters: Vec<(u32, u16)> = (1..).zip(CLUSTER_PORTS.map(|ports| ports[1])).collect();
-        let start = |n: usize| {
-            let node = Node { id: voters[n].0, ports: CLUSTER_PORTS[n], voters: voters.clone() };
-            ClusterMember::start(node, cache, data, logs)
-        };
-        let (one, two, three) = tokio::try_join!(start(0), start(1), start(2))?;
-        let brokers = vec![one, two, three];
-        Ok(Self { brokers, cache: cache.to_owned(), logs: logs.to_owned() })
-    }
-
-    /// Returns the addresses of all brokers, separated by commas.
-    pub fn addresses(&self) -> String {
-        self.brokers.iter().map(|broker| broker.address.as_str()).collect::<Vec<_>>().join(",")
-    }
-
-    /// Returns the number of brokers.
-    pub fn size(&self) -> usize {
-        self.brokers.len()
-    }
-
-    /// Kills a broker by SIGKILL, counted from 0, and starts it again on the same data after the time `away`.
-    ///
-    /// # Errors
-    /// There is no such broker, it can't be killed, or it is not ready in time.
-    pub async fn restart(&mut self, broker: usize, away: Duration) -> Result<()> {
-        let broker = self.brokers.get_mut(broker).context("there is no such broker")?;
-        broker.program.kill().await?;
-        tokio::time::sleep(away).await;
-        broker.program = start_broker(&broker.address, &broker.name, &self.cache, &broker.dir, &self.logs).await?;
-        Ok(())
     }
 }
 
@@ -448,6 +399,14 @@ struct Node {
     ports: [u16; 5],
     /// The numbers and the controller's ports of all nodes of the cluster.
     voters: Vec<(u32, u16)>,
+}
+
+impl Node {
+    /// Returns the `n`th node, counted from 0, of a cluster whose nodes have these ports.
+    fn of(cluster: &[[u16; 5]], n: usize) -> Node {
+        let voters: Vec<(u32, u16)> = (1..).zip(cluster.iter().map(|ports| ports[1])).collect();
+        Node { id: voters[n].0, ports: cluster[n], voters }
+    }
 }
 
 /// Writes the settings of a node, and formats its storage in `dir`.

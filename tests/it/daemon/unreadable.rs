@@ -49,12 +49,7 @@ async fn a_workload_that_can_not_be_read_is_isolated_and_the_others_go_on() {
         let Some(Receipt::Dead(why)) = setting.request(&daemon, "b", "3").await else { panic!("it is not refused") };
         let remedy = format!("`bellwether journal forget {}`", workload());
         assert!(why.contains("can't be read") && why.contains(&remedy), "{why}");
-        let record = setting.event_of(&api(), "c", "2", setting.offset);
-        setting.offset += 1;
-        assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
-        let decisions = daemon.until(ended).await;
-        assert!(decisions.iter().all(|decision| decision.workload == api()), "{decisions:#?}");
-        assert_eq!(decisions.last().unwrap().ending, Some(Ending::Promoted));
+        setting.promotes_another(&mut daemon).await;
         let view = daemon.view.borrow().clone();
         let shown = view.rollouts.values().find(|shown| shown.phase == RolloutView::UNREADABLE).unwrap();
         assert_eq!(shown.workload, workload().to_string());
@@ -87,12 +82,7 @@ async fn a_workload_whose_step_panics_is_isolated_and_the_others_go_on() {
     let mut daemon = setting.start().await;
     let Some(Receipt::Dead(why)) = setting.request(&daemon, "b", "3").await else { panic!("it is not refused") };
     assert!(why.contains("a defect of Bellwether: attempt to add with overflow"), "{why}");
-    let record = setting.event_of(&api(), "c", "2", setting.offset);
-    setting.offset += 1;
-    assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
-    let decisions = daemon.until(ended).await;
-    assert!(decisions.iter().all(|decision| decision.workload == api()), "{decisions:#?}");
-    assert_eq!(decisions.last().unwrap().ending, Some(Ending::Promoted));
+    setting.promotes_another(&mut daemon).await;
     daemon.stop().await;
 
     // A version without the defect goes on from the entries before it.
@@ -153,6 +143,16 @@ impl Setting {
         daemon.until(|decision| decision.to == Phase::Stepping).await;
         daemon.kill();
         self.entries().await
+    }
+
+    /// Requests a rollout of the workload `api`, and checks that it is promoted and that nothing is decided about another.
+    async fn promotes_another(&mut self, daemon: &mut RunningDaemon) {
+        let record = self.event_of(&api(), "c", "2", self.offset);
+        self.offset += 1;
+        assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
+        let decisions = daemon.until(ended).await;
+        assert!(decisions.iter().all(|decision| decision.workload == api()), "{decisions:#?}");
+        assert_eq!(decisions.last().unwrap().ending, Some(Ending::Promoted));
     }
 
     /// Returns the workload's entries in the journal.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bellwether::adapters::kafka::{Kafka, Options, read_decisions};
 use bellwether::ports::{Batch, EventRecord, Journal, JournalError, Journals, Partition};
 use bellwether_testkit::journal_suite::decided;
-use bellwether_testkit::plane::kafka::KafkaCluster;
+use bellwether_testkit::plane::kafka::KafkaBroker;
 use bellwether_testkit::plane::paths::cache;
 use serde_json::Value;
 
@@ -22,16 +22,17 @@ const AWAY: Duration = Duration::from_secs(12);
 
 pub async fn coordinators(options: Options) {
     let data = tempfile::tempdir().unwrap();
-    let mut cluster = KafkaCluster::start(&cache().unwrap(), data.path(), data.path()).await.unwrap();
-    let options = Options { brokers: cluster.addresses(), replication: 3, ..options };
+    let cluster = KafkaBroker::start_cluster(&cache().unwrap(), data.path(), data.path()).await.unwrap();
+    let brokers = cluster.each_ref().map(|broker| broker.address.as_str()).join(",");
+    let options = Options { brokers, replication: 3, ..options };
     let kafka = Kafka::connect(options.clone()).await.unwrap();
     let (emitter, key) = (kafka.emitter().unwrap(), key_on(PARTITION, 4));
     for n in 0..EVENTS {
         emitter.send(&event(&key, &n.to_string())).await.unwrap();
     }
     let deaths = async {
-        for broker in 0..cluster.size() {
-            cluster.restart(broker, AWAY).await.unwrap();
+        for broker in &cluster {
+            broker.restart(AWAY).await.unwrap();
         }
     };
     let (interruptions, ()) = tokio::join!(consume(&kafka), deaths);
