@@ -308,10 +308,19 @@ impl ProbeRun<'_> {
         })
     }
 
+    /// Returns the points of a query that only explains why there is no series; none if the store refuses it, as some refuse to
+    /// search all names.
+    async fn explanation(&self, query: &str, at: Timestamp) -> Result<Vec<SeriesPoint>, MetricsError> {
+        match self.metrics.instant(query, at).await {
+            Err(MetricsError::Refused(_) | MetricsError::Unreadable(_)) => Ok(Vec::new()),
+            answer => answer,
+        }
+    }
+
     /// Returns a sentence about the form in which there is data of a histogram `plain` that was not found as a native
     /// (`native`) or classic one. `None`: there is no other form either.
     async fn other_form(&self, plain: &str, native: bool, at: Timestamp) -> Result<Option<String>, MetricsError> {
-        let run = |query: String| async move { self.metrics.instant(&query, at).await };
+        let run = |query: String| async move { self.explanation(&query, at).await };
         let classic = format!("{plain}_bucket");
         if native {
             let points = run(format!("count by (pod) ({})", selector(&classic, &[]))).await?;
@@ -344,7 +353,7 @@ impl ProbeRun<'_> {
         let stem: String = longest.chars().take(5).collect();
         let matcher = format!("__name__=~{}", string(&format!(".*{}.*", literal(&stem))));
         let names = format!("count by (__name__) ({{{matcher}}})");
-        let points = self.metrics.instant(&names, at).await?;
+        let points = self.explanation(&names, at).await?;
         let names: BTreeSet<&str> = points.iter().filter_map(|point| point.labels.get("__name__")).collect();
         let mut similar: Vec<(f64, &str)> =
             names.into_iter().map(|name| (strsim::jaro_winkler(name, series), name)).collect();

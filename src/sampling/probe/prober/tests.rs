@@ -180,6 +180,16 @@ async fn a_probe_fails_while_one_of_its_queries_has_no_whole_answer() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refused_search_of_all_names_is_no_problem_of_a_metric_without_series() {
+    let now = FastClock::new(1).now();
+    let store = store(&[], now);
+    store.refuse("__name__");
+    let (outcomes, _) =
+        together(&store, now, &[(workload("web"), probe_of("web", &[(RATIO, &[]), (SECONDS, &[])]))]).await;
+    assert!(matches!(&outcomes[0], Outcome::Probed { problems, .. } if problems.is_empty()), "{outcomes:?}");
+}
+
 #[test]
 fn the_past_of_many_series_is_read_in_parts() {
     for (series, part) in
