@@ -37,6 +37,11 @@ impl Failpoint {
             Failpoint::Acted => "acted",
         }
     }
+
+    /// Returns the line that a process writes to stderr before it ends at this failpoint.
+    pub fn last_line(self) -> String {
+        format!("ended at the failpoint `{}`", self.name())
+    }
 }
 
 #[cfg(not(feature = "failpoints"))]
@@ -54,6 +59,7 @@ pub use armed::{format_of, reached};
 
 #[cfg(feature = "failpoints")]
 mod armed {
+    use std::io::Write as _;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,6 +90,9 @@ mod armed {
             && name == failpoint.name()
             && PASSES.fetch_add(1, Ordering::SeqCst) == *passes
         {
+            // The log's own thread may not get to write its last lines; this one is written at once. A failed write only
+            // takes a line from a test.
+            let _ = writeln!(std::io::stderr(), "{}", failpoint.last_line());
             // A process may always signal itself, so the result says nothing.
             let _ = kill_process(getpid(), Signal::KILL);
         }
