@@ -28,6 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
+use bellwether_core::judge::numbers::Verdict;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,9 @@ pub use self::state::{Conditions, Shown};
 
 /// The largest body of a request, in bytes. An event has a few hundred.
 const BODY_LIMIT: usize = 1 << 20;
+
+/// The verdicts whose checks `/metrics` counts: all of them.
+const VERDICTS: [Verdict; 4] = [Verdict::Pass, Verdict::Regressed, Verdict::Insufficient, Verdict::Blind];
 
 /// An error of the HTTP server.
 #[derive(Debug, thiserror::Error)]
@@ -181,8 +185,12 @@ async fn metrics(State(app): State<App>) -> Response {
         *counts.entry(&shown.phase).or_default() += 1;
     }
     counts.into_iter().for_each(|(phase, count)| crate::metrics::rollouts(phase, count));
-    let running = view.rollouts.values().filter(|shown| shown.is_running());
-    crate::metrics::held(running.filter(|shown| shown.held.is_some()).count());
+    let running = || view.rollouts.values().filter(|shown| shown.is_running());
+    crate::metrics::held(running().filter(|shown| shown.held.is_some()).count());
+    for verdict in VERDICTS.map(|verdict| verdict.to_string()) {
+        let checks = running().flat_map(|shown| &shown.checks).filter(|check| check.verdict == verdict);
+        crate::metrics::checks(&verdict, checks.count());
+    }
     crate::metrics::view_age(app.shown.ages.oldest().unwrap_or_default().to_std());
     for (name, state) in app.shown.conditions.borrow().iter() {
         crate::metrics::condition(name, state.is_ok());

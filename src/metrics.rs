@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bellwether_core::rollout::decision::DecisionKind;
 use bellwether_core::time::Timestamp;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -37,6 +38,8 @@ const JOURNAL_COMMITS: &str = "bellwether_journal_commits_total";
 const PARTITIONS: &str = "bellwether_partitions";
 /// Gauge: rollouts that are held.
 const HELD: &str = "bellwether_rollouts_held";
+/// Gauge: checks of rollouts in progress. Label `verdict`: the last verdict.
+const CHECKS: &str = "bellwether_checks";
 /// Gauge: age of the oldest view of a partition of another process, in seconds; 0 if this process owns all.
 const VIEW_AGE: &str = "bellwether_view_age_seconds";
 /// Gauge: rollouts that counts were asked for at the last tick.
@@ -156,6 +159,7 @@ fn describe() {
     describe_counter!(JOURNAL_COMMITS, Unit::Count, "Commits to the journal, by outcome");
     describe_gauge!(PARTITIONS, Unit::Count, "Partitions that are assigned to this process, by state");
     describe_gauge!(HELD, Unit::Count, "Rollouts that are held");
+    describe_gauge!(CHECKS, Unit::Count, "Checks of rollouts in progress, by their last verdict");
     describe_gauge!(VIEW_AGE, Unit::Seconds, "Age of the oldest view of a partition of another process");
     describe_gauge!(WATCHES, Unit::Count, "Rollouts that counts were asked for at the last tick");
     describe_gauge!(LAST_BLOCK, Unit::Seconds, "Unix time of the last block with counts");
@@ -172,7 +176,10 @@ fn describe() {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(CONFIG_RELOAD).set(1.0);
     log_lines_dropped(0);
-    // A counter that begins with its first event has no increase for an alert to find.
+    // A counter that begins with its first event has no increase for an alert or a dashboard to find.
+    for kind in [DecisionKind::Promote, DecisionKind::RollBack] {
+        counter!(DECISIONS, "decision" => kind.name()).increment(0);
+    }
     for outcome in ["done", "failed"] {
         counter!(JOURNAL_COMMITS, "outcome" => outcome).increment(0);
     }
@@ -236,6 +243,11 @@ pub fn held(count: usize) {
     gauge!(HELD).set(count as f64);
 }
 
+/// Sets the number of checks of rollouts in progress with a verdict; `verdict` is the name that the API shows.
+pub fn checks(verdict: &str, count: usize) {
+    gauge!(CHECKS, "verdict" => verdict.to_owned()).set(count as f64);
+}
+
 /// Sets the age of the oldest view of a partition of another process.
 pub fn view_age(age: Duration) {
     gauge!(VIEW_AGE).set(age.as_secs_f64());
@@ -294,6 +306,8 @@ pub fn config_reload(accepted: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// The names of all metrics.
@@ -311,6 +325,8 @@ mod tests {
         JOURNAL_COMMITS,
         PARTITIONS,
         HELD,
+        CHECKS,
+        VIEW_AGE,
         WATCHES,
         LAST_BLOCK,
         CLOCK_JUMPS,
@@ -325,15 +341,37 @@ mod tests {
         BUILD_INFO,
     ];
 
+    /// Returns the names of metrics in a shipped file, without the suffixes that the exporter gives the series of a histogram.
+    fn named_in(file: &str) -> BTreeSet<String> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let metrics = words.filter(|word| word.starts_with("bellwether_"));
+        metrics
+            .map(|name| {
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+            })
+            .collect()
+    }
+
     #[test]
-    fn the_shipped_alerts_name_metrics_of_the_list() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/rules.yml");
-        let rules = std::fs::read_to_string(path).unwrap();
-        let words = rules.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
-        let named: Vec<&str> = words.filter(|word| word.starts_with("bellwether_")).collect();
-        assert!(named.len() >= 5, "{named:?}");
-        let unknown: Vec<&&str> = named.iter().filter(|name| !ALL.contains(name)).collect();
-        assert!(unknown.is_empty(), "{unknown:?}");
+    fn the_shipped_alerts_and_dashboard_name_metrics_of_the_list() {
+        let all: BTreeSet<String> = ALL.iter().map(|&name| name.to_owned()).collect();
+        for file in ["deploy/prometheus/rules.yml", "deploy/grafana/bellwether.json"] {
+            let named = named_in(file);
+            let unknown: Vec<_> = named.difference(&all).collect();
+            assert!(named.len() >= 5 && unknown.is_empty(), "{file} names {named:?}, of which are unknown {unknown:?}");
+        }
+    }
+
+    #[test]
+    fn the_dashboard_shows_and_the_runbook_lists_every_metric() {
+        let all: BTreeSet<String> = ALL.iter().map(|&name| name.to_owned()).collect();
+        for file in ["deploy/grafana/bellwether.json", "docs/operations.md"] {
+            let named = named_in(file);
+            let missing: Vec<_> = all.difference(&named).collect();
+            assert!(missing.is_empty(), "{file} lacks {missing:?}");
+        }
     }
 
     #[test]
@@ -352,6 +390,8 @@ mod tests {
             journal_commit(Duration::from_millis(5), true);
             partitions("open", 1);
             held(1);
+            checks("pass", 2);
+            view_age(Duration::ZERO);
             watches(2);
             block(Timestamp::UNIX_EPOCH);
             clock_jump("back");
@@ -363,9 +403,9 @@ mod tests {
             config_reload(true);
         });
         let page = handle.render();
-        let shown: std::collections::BTreeSet<&str> =
+        let shown: BTreeSet<&str> =
             page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let listed: std::collections::BTreeSet<&str> = ALL.iter().copied().collect();
+        let listed: BTreeSet<&str> = ALL.iter().copied().collect();
         assert_eq!(shown, listed, "{page}");
         assert!(page.contains("bellwether_effect_duration_seconds_bucket{act=\"promote\",le=\"0.025\"} 1"), "{page}");
     }

@@ -1,6 +1,6 @@
 //! Tests of the server over a real socket.
 
-use bellwether_core::engine::view::{AnswerView, DecisionView, RolloutView, StatusView};
+use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
 use bellwether_core::ids::{Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::time::Span;
@@ -114,7 +114,18 @@ fn rollout_view() -> RolloutView {
         since: at,
         started: at,
         ended: None,
-        checks: Vec::new(),
+        checks: vec![CheckView {
+            name: "errors".to_owned(),
+            verdict: "pass".to_owned(),
+            canary: None,
+            canary_between: None,
+            stable: None,
+            stable_between: None,
+            limit: "≤ 1 %".to_owned(),
+            n: 2418,
+            window: Span::from_secs(300),
+            sentence: "errors 0.4 % ≤ 1 %".to_owned(),
+        }],
         history: vec![DecisionView { at, decision: "start".to_owned(), reason: "asked for".to_owned(), step: None }],
         age: None,
     }
@@ -138,7 +149,8 @@ async fn each_route_answers_as_documented() {
         ("/livez", 200, "ok"),
         ("/readyz", 200, "ready"),
         ("/readyz?verbose", 200, "[+] kafka ok"),
-        ("/metrics", 200, ""),
+        ("/metrics", 200, "bellwether_checks{verdict=\"pass\"} 1"),
+        ("/metrics", 200, "bellwether_checks{verdict=\"blind\"} 0"),
         ("/version", 200, "bellwether"),
         ("/api/v1/rollouts", 200, "\"id\":\"web-1\""),
         ("/api/v1/rollouts?namespace=shop&workload=web&phase=step", 200, "web-1"),

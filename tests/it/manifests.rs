@@ -1,11 +1,18 @@
-//! The shipped manifests: the pods' restrictions and names, and the selectors of what belongs to them.
+//! The shipped manifests: the pods' restrictions and names, the selectors of what belongs to them, and the links of the alerts.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+/// Returns a file of the checkout.
+fn text(file: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// Returns the documents of a file of `deploy/kustomize`.
 fn documents(file: &str) -> Vec<Value> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kustomize").join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = text(&format!("deploy/kustomize/{file}"));
     text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
 }
 
@@ -61,4 +68,46 @@ fn every_listed_file_exists() {
             assert!(documents(&format!("{folder}/{file}")).iter().all(Value::is_object), "{folder}/{file}");
         }
     }
+}
+
+#[test]
+fn every_alert_links_to_its_section_of_the_runbook_and_every_section_is_of_an_alert() {
+    let rules: Value = serde_saphyr::from_str(&text("deploy/prometheus/rules.yml")).unwrap();
+    let mut linked = BTreeSet::new();
+    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        let (alert, link) = (rule["alert"].as_str().unwrap(), rule["annotations"]["runbook_url"].as_str());
+        let (page, anchor) = link.and_then(|link| link.split_once('#')).unwrap_or_else(|| panic!("{alert}: {link:?}"));
+        assert_eq!((page, anchor), ("docs/runbook.md", alert.to_lowercase().as_str()));
+        linked.insert(anchor.to_owned());
+    }
+    let runbook = text("docs/runbook.md");
+    let sections: BTreeSet<String> =
+        runbook.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
+    assert_eq!(sections, linked);
+}
+
+/// Returns the anchors of a page's headings, as GitHub makes them: lower case, hyphens for spaces, and no punctuation.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+}
+
+#[test]
+fn the_links_between_the_runbook_and_the_operations_lead_to_headings() {
+    let link = regex::Regex::new(r"\]\(([a-z./-]*)#([^)]+)\)").unwrap();
+    let mut links = 0;
+    for page in ["runbook.md", "operations.md"] {
+        let own = text(&format!("docs/{page}"));
+        for found in link.captures_iter(&own) {
+            let (to, anchor) = (&found[1], &found[2]);
+            let other = if to.is_empty() { own.clone() } else { text(&format!("docs/{to}")) };
+            assert!(
+                anchors(&other).contains(anchor),
+                "docs/{page} links to {to}#{anchor}, and there is no such heading"
+            );
+            links += 1;
+        }
+    }
+    assert!(links > 30, "only {links} links found");
 }

@@ -1,5 +1,5 @@
 //! Linters for the shipped files: actionlint for GitHub's workflows and the shell in them, shellcheck for the stages, and
-//! promtool for the alerts.
+//! promtool for the alerts and the queries of the dashboard.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use bellwether_testkit::plane::paths::cache;
 use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
 
 /// Returns the trials. They need the linters, and not the plane.
 pub fn trials() -> Vec<Trial> {
@@ -15,10 +16,12 @@ pub fn trials() -> Vec<Trial> {
         trial("lint::actionlint_passes_the_shipped_workflows", workflows),
         trial("lint::shellcheck_passes_the_shipped_stages", stages),
         trial("lint::promtool_passes_the_shipped_alerts_and_their_cases", alerts),
+        trial("lint::promtool_passes_the_queries_of_the_dashboard", dashboard),
     ]
 }
 
-fn trial(name: &'static str, lint: fn() -> Result<()>) -> Trial {
+/// Returns a trial that needs no plane.
+pub fn trial(name: &'static str, lint: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || lint().map_err(|error| Failed::from(format!("{error:#}"))))
 }
 
@@ -52,24 +55,59 @@ fn alerts() -> Result<()> {
     succeeds(Command::new(program("promtool")?).args(["test", "rules"]).arg(rules.join("rules.test.yml")))
 }
 
-fn root() -> &'static Path {
+/// Checks the dashboard's queries as rules that record them, with values for Grafana's variables.
+fn dashboard() -> Result<()> {
+    let text = fs::read_to_string(root().join("deploy/grafana/bellwether.json"))?;
+    let dashboard: Value = serde_json::from_str(&text)?;
+    let mut queries = Vec::new();
+    for panel in dashboard["panels"].as_array().context("no panels")? {
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        queries.extend(targets.filter_map(|target| target["expr"].as_str()));
+    }
+    let annotations = dashboard["annotations"]["list"].as_array().into_iter().flatten();
+    queries.extend(annotations.filter_map(|annotation| annotation["expr"].as_str()));
+    ensure!(queries.len() > 30, "only {} queries", queries.len());
+    let rule = |(at, query): (usize, &&str)| {
+        let query = query.replace("$__rate_interval", "1m").replace("$job", ".*").replace("$instance", ".*");
+        json!({"record": format!("dashboard:query{at}"), "expr": query})
+    };
+    let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string())?;
+    succeeds(Command::new(program("promtool")?).args(["check", "rules"]).arg(file.path()))
+}
+
+/// Returns the root of the checkout.
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(folder: &str) -> Result<Vec<PathBuf>> {
+/// Returns the files of a folder of the checkout.
+///
+/// # Errors
+/// The folder can't be read, or has none.
+pub fn files(folder: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(root().join(folder))?;
     let files: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
     ensure!(!files.is_empty(), "{folder} has no files");
     Ok(files)
 }
 
-fn program(name: &str) -> Result<PathBuf> {
+/// Returns the path of an installed program.
+///
+/// # Errors
+/// It is not installed.
+pub fn program(name: &str) -> Result<PathBuf> {
     let path = cache()?.join("bin").join(name);
     ensure!(path.exists(), "{} is missing; run tests/provision", path.display());
     Ok(path)
 }
 
-fn succeeds(command: &mut Command) -> Result<()> {
+/// Runs a command.
+///
+/// # Errors
+/// It fails; the error has its output.
+pub fn succeeds(command: &mut Command) -> Result<()> {
     let output = command.output()?;
     let text = [output.stdout, output.stderr].concat();
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&text));
