@@ -1,4 +1,5 @@
-//! The shipped manifests: the pods' restrictions and names, the selectors of what belongs to them, and the links of the alerts.
+//! The shipped manifests: the pods' restrictions and names, the selectors of what belongs to them, the version of the chart, and the
+//! links of the alerts.
 
 use std::collections::BTreeSet;
 
@@ -68,6 +69,15 @@ fn every_listed_file_exists() {
             assert!(documents(&format!("{folder}/{file}")).iter().all(Value::is_object), "{folder}/{file}");
         }
     }
+}
+
+#[test]
+fn the_chart_is_of_the_version_of_the_program() {
+    let chart: Value = serde_saphyr::from_str(&text("deploy/helm/bellwether/Chart.yaml")).unwrap();
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&json!(env!("CARGO_PKG_VERSION")), &json!(env!("CARGO_PKG_VERSION")))
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@
     reason = "it is a test, although it has its own `main`"
 )]
 
+mod chart;
 mod kafka;
 mod lint;
 mod registry;
@@ -70,6 +71,7 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
     let mut trials = kafka::trials(BROKERS);
     trials.extend(registry::trials(std::env::var_os("BELLWETHER_SOAK").is_some()));
     trials.extend(lint::trials());
+    trials.extend(chart::trials());
     trials.extend(stories::all().into_iter().map(|story| trial(story, harness.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));

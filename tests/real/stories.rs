@@ -11,6 +11,7 @@ mod evidence;
 mod exposition;
 mod input;
 mod kills;
+mod manifests;
 mod middle;
 mod outage;
 mod people;
@@ -57,6 +58,7 @@ pub struct Story {
 pub fn all() -> Vec<Story> {
     let mut all: Vec<Story> = [
         chaos::stories(),
+        manifests::stories(),
         middle::stories(),
         kills::stories(),
         away::stories(),

@@ -80,7 +80,7 @@ impl ControlPlane {
 
         let plane = Self { client, dir, _programs: programs };
         plane.create_node().await?;
-        plane.install_gateway_api(&cache.join("crds")).await?;
+        plane.install_definitions(&cache.join("crds")).await?;
         Ok(plane)
     }
 
@@ -127,6 +127,28 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Applies an object. With `keeps` false the API server checks it as it would any other, and does not keep it. Unknown fields are
+    /// refused.
+    ///
+    /// # Errors
+    /// The object has no name, kind or `apiVersion`, or the API server refuses it.
+    pub async fn apply(&self, object: &Value, keeps: bool) -> Result<()> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let (kind, name) = (
+            text("/kind").context("an object without a kind")?,
+            text("/metadata/name").context("an object without a name")?,
+        );
+        let api_version = text("/apiVersion").context("an object without an apiVersion")?;
+        let api = self.objects(api_version, kind, text("/metadata/namespace"));
+        let dry = if keeps { "" } else { "&dryRun=All" };
+        let options = format!("fieldManager=harness&force=true&fieldValidation=Strict{dry}");
+        let url = format!("{}/{name}?{options}", api.resource_url());
+        let request = Request::patch(url).header("content-type", "application/apply-patch+yaml");
+        let applied = self.client.request_text(request.body(object.to_string().into_bytes())?).await;
+        applied.with_context(|| format!("applying {kind} {name}"))?;
+        Ok(())
+    }
+
     /// Writes a kubeconfig with a token of a service account, for the API server at `server`. Returns its path.
     ///
     /// # Errors
@@ -142,6 +164,11 @@ impl ControlPlane {
         let file = self.dir.join(format!("{namespace}.{account}.{port}.kubeconfig"));
         write_kubeconfig(&self.dir, &file, &token, server)?;
         Ok(file)
+    }
+
+    /// Returns the path of the kubeconfig of the user `harness`, for a program that the tests run.
+    pub fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(&self.dir, "harness")
     }
 
     /// Returns the path of the API server's certificate.
@@ -193,8 +220,12 @@ impl ControlPlane {
         .await
     }
 
-    async fn install_gateway_api(&self, dir: &Path) -> Result<()> {
-        for file in fs::read_dir(dir).context("the definitions of the Gateway API")? {
+    /// Installs the definitions of resources in a folder, and waits until the API server serves all that it has.
+    ///
+    /// # Errors
+    /// The folder can't be read, or a definition is refused or not served in time.
+    pub async fn install_definitions(&self, dir: &Path) -> Result<()> {
+        for file in fs::read_dir(dir).with_context(|| format!("{}; run tests/provision", dir.display()))? {
             let path = file?.path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
                 let manifest = fs::read_to_string(&path)?;
@@ -202,7 +233,7 @@ impl ControlPlane {
             }
         }
         let definitions = self.objects("apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
-        wait::until("the Gateway API to be served", START, async || {
+        wait::until("the definitions to be served", START, async || {
             for definition in definitions.list(&Default::default()).await? {
                 let conditions = definition.data.pointer("/status/conditions").and_then(Value::as_array);
                 let served = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
