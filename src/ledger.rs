@@ -14,6 +14,7 @@
 //! At each snapshot the same inputs go to the decisions topic together with the decisions, so that they can be replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::view::AnswerView;
@@ -99,7 +100,7 @@ struct Tail {
     bytes: usize,
     decisions: Vec<Decision>,
     basis: Option<Box<WorkloadState>>,
-    policies: Vec<Policy>,
+    policies: Vec<Arc<Policy>>,
 }
 
 /// An engine with its journal entries.

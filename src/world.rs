@@ -221,7 +221,7 @@ impl Inner {
         let to_canary = (all as f64 * self.model.share(&watch.workload, to)) as u64;
         let guarding = watch.canary.is_none();
         let mut metrics = BTreeMap::new();
-        for (name, metric) in &watch.metrics {
+        for (name, metric) in watch.metrics.iter() {
             let canary = status.canary.as_ref().filter(|_| !guarding);
             let sample = Sample::Arms {
                 canary: canary.map(|arm| self.reading(name, metric, &arm.images, to_canary, guarding)),

@@ -96,7 +96,8 @@ impl FollowedPartition {
         match followed.and_then(|followed| self.take_inputs(key, followed, entries)) {
             Ok(FollowedWorkload { state, seq, inputs }) => {
                 self.unreadable.remove(key);
-                let rollouts = state.rollout.iter().map(show::view).chain(show::queued(&state)).collect();
+                let rollouts =
+                    state.rollout.as_deref().into_iter().map(show::view).chain(show::queued(&state)).collect();
                 if state.active().is_some() || state.queued.is_some() {
                     self.going.insert(key.to_owned(), FollowedWorkload { seq, inputs, state });
                 }

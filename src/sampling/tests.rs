@@ -451,7 +451,7 @@ async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String,
     let watches = ["shop", "pay"].map(|namespace| {
         let mut watch = world.watch();
         watch.workload.namespace = namespace.to_owned();
-        watch.metrics.insert("errors".to_owned(), metric.clone());
+        Arc::make_mut(&mut watch.metrics).insert("errors".to_owned(), metric.clone());
         watch
     });
     let mut sampler = world.sampler();
@@ -475,8 +475,7 @@ async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String,
 async fn requests_are_counted_by_route_too() {
     let world = World::new();
     let mut watch = world.watch();
-    watch
-        .metrics
+    Arc::make_mut(&mut watch.metrics)
         .insert("errors".to_owned(), Metric { strata_label: Some("route".to_owned()), ..world.metric.clone() });
     let mut sampler = world.sampler();
     let mut blocks = Vec::new();
@@ -538,7 +537,7 @@ async fn a_throughput_and_a_ratio_over_one_counter_are_one_query() {
     world.count("web-1", 10, 0);
     let mut watch = world.watch();
     let throughput = Metric { kind: MetricKind::Throughput, hits: None, ..world.metric.clone() };
-    watch.metrics.insert("rate".to_owned(), throughput);
+    Arc::make_mut(&mut watch.metrics).insert("rate".to_owned(), throughput);
     let mut sampler = world.sampler();
     world.scrape(0);
     sampler.tick(&[watch.clone()], t(0)).await;
@@ -819,7 +818,7 @@ impl World {
                 kind: WorkloadKind::Deployment,
                 name: "web".to_owned(),
             },
-            metrics: BTreeMap::from([("errors".to_owned(), self.metric.clone())]),
+            metrics: Arc::new(BTreeMap::from([("errors".to_owned(), self.metric.clone())])),
             canary: Some(arm("canary", "h2", "web-canary")),
             stable: arm("stable", "h1", "web"),
             since: t(0),

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use super::transition::{Disposition, Transition};
 use super::workload::{CLOCK_TOLERANCE, Moment, Proposal, QueuedRequest, WorkloadState};
@@ -14,6 +15,7 @@ use crate::input::notification::Sink;
 use crate::input::report::SuiteReport;
 use crate::input::sight::Sight;
 use crate::input::status::WorkloadStatus;
+use crate::measure::metric::Metric;
 use crate::measure::watch::Watch;
 use crate::policy::Policy;
 use crate::rollout::reason::Reason;
@@ -24,7 +26,7 @@ use crate::time::{Span, Timestamp};
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(super) cluster: String,
-    pub(super) policies: Vec<Policy>,
+    pub(super) policies: Vec<Arc<Policy>>,
     pub(super) retention: Span,
     sinks: Vec<Sink>,
     pub(super) states: BTreeMap<Workload, WorkloadState>,
@@ -56,7 +58,7 @@ impl Engine {
     pub fn new(cluster: String, policies: Vec<Policy>, retention: Span) -> Engine {
         Engine {
             cluster,
-            policies,
+            policies: policies.into_iter().map(Arc::new).collect(),
             retention,
             sinks: Vec::new(),
             states: BTreeMap::new(),
@@ -86,7 +88,7 @@ impl Engine {
 
     /// Replaces the policies, for rollouts that begin from now on.
     pub fn set_policies(&mut self, policies: Vec<Policy>) {
-        self.policies = policies;
+        self.policies = policies.into_iter().map(Arc::new).collect();
     }
 
     /// Returns the events that tell of the running rollouts which no policy covers any more and which don't know it.
@@ -97,7 +99,8 @@ impl Engine {
     }
 
     /// Restores the state of a workload.
-    pub fn restore(&mut self, state: WorkloadState) {
+    pub fn restore(&mut self, mut state: WorkloadState) {
+        state.share_policies(&self.policies);
         self.now = self.now.max(state.changed);
         // Timers that have run out since the state was written are due now.
         self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
@@ -179,7 +182,14 @@ impl Engine {
 
     /// Returns the measurements that are needed at the next tick.
     pub fn watches(&self) -> Vec<Watch> {
-        self.states.values().filter_map(|state| state.active()?.watch(state.status.as_ref())).collect()
+        // The rollouts of one policy share its metrics, which are the larger part of a watch.
+        let mut shared: BTreeMap<*const Policy, Arc<BTreeMap<String, Metric>>> = BTreeMap::new();
+        let mut metrics = |policy: &Arc<Policy>| {
+            let measured = || Arc::new(policy.measured_metrics());
+            Arc::clone(shared.entry(Arc::as_ptr(policy)).or_insert_with(measured))
+        };
+        let watched = self.states.values().filter_map(|state| Some((state.active()?, state.status.as_ref()?)));
+        watched.filter_map(|(rollout, status)| rollout.watch(status, &mut metrics)).collect()
     }
 
     /// Returns the next time at which [`Event::Tick`] may change something; [`Timestamp::MIN`] if it may at once.
@@ -301,7 +311,7 @@ impl Engine {
     }
 
     /// Returns the policy that a request names, or the first one that covers its workload.
-    pub(super) fn policy_for(&self, request: &Request) -> Result<Policy, Reason> {
+    pub(super) fn policy_for(&self, request: &Request) -> Result<Arc<Policy>, Reason> {
         let workload = &request.workload;
         let mut covering = self.policies.iter().filter(|policy| policy.covers(workload));
         let found = match &request.policy {
@@ -337,7 +347,7 @@ impl Engine {
         time: Option<Timestamp>,
         artifact: Option<String>,
     ) -> Transition {
-        let guards = |policy: &&Policy| policy.guard.is_some() && policy.covers(&workload);
+        let guards = |policy: &&Arc<Policy>| policy.guard.is_some() && policy.covers(&workload);
         let Some(policy) = self.policies.iter().find(guards).cloned() else {
             let reason = Reason::NoPolicy { workload: workload.clone() };
             return Transition::unchanged(workload, input, Disposition::Ignored, reason);

@@ -1,5 +1,7 @@
 //! The audit: records of the engine's inputs and decisions, and their replay, which must reproduce the decisions.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, WorkloadState};
@@ -24,11 +26,17 @@ pub struct AuditRecord {
     /// `None` for the other records.
     pub basis: Option<Box<WorkloadState>>,
     /// The policies that the inputs were decided by.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<Arc<Policy>>,
     /// The inputs, in their order.
     pub inputs: Vec<Input>,
     /// The decisions on the inputs, in their order.
     pub decisions: Vec<Decision>,
+}
+
+impl AuditRecord {
+    fn policies(&self) -> Vec<Policy> {
+        self.policies.iter().map(|policy| Policy::clone(policy)).collect()
+    }
 }
 
 /// The version of this program, for new records.
@@ -69,7 +77,7 @@ impl Replayer {
     /// The first decision whose JSON is not equal to the recorded one.
     pub fn replay(&mut self, record: &AuditRecord) -> Result<Vec<Decision>, Box<ReplayDifference>> {
         if let Some(basis) = &record.basis {
-            let mut engine = Engine::new(record.workload.cluster.clone(), record.policies.clone(), Span::ZERO);
+            let mut engine = Engine::new(record.workload.cluster.clone(), record.policies(), Span::ZERO);
             engine.restore((**basis).clone());
             self.engines.insert(record.workload.clone(), engine);
         }
@@ -77,7 +85,7 @@ impl Replayer {
             self.skipped += 1;
             return Ok(Vec::new());
         };
-        engine.set_policies(record.policies.clone());
+        engine.set_policies(record.policies());
         let mut decisions = Vec::new();
         for input in &record.inputs {
             for transition in engine.replay(input.clone()) {

@@ -86,7 +86,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         workload: request.workload.to_string(),
         from: Images::new(),
         to: request.images.clone(),
-        policy: transition.policy.as_ref().map(policy_name).unwrap_or_default(),
+        policy: transition.policy.as_deref().map(policy_name).unwrap_or_default(),
         mode: String::new(),
         phase: Phase::Ended.to_string(),
         step: None,

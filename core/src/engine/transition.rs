@@ -1,5 +1,7 @@
 //! The result of one input for one workload.
 
+use std::sync::Arc;
+
 use crate::ids::{EventId, Scope, Workload};
 use crate::input::command::Freeze;
 use crate::input::effect::Effect;
@@ -47,7 +49,7 @@ pub struct Transition {
     /// The freeze to keep; with `None`, the freeze to forget.
     pub freeze: Option<(Scope, Option<Freeze>)>,
     /// The policy that was looked up for the event, which a replay needs.
-    pub policy: Option<Policy>,
+    pub policy: Option<Arc<Policy>>,
     /// The message of a panic, which is a defect of this program: nothing of the step holds, and the workload is isolated.
     pub defect: Option<String>,
 }

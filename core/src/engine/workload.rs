@@ -1,6 +1,7 @@
 //! One workload: everything that is known of it, and the consequences of each change.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +48,7 @@ pub struct WorkloadState {
     /// The time of the newest accepted event.
     pub last_accepted: Option<Timestamp>,
     /// The running rollout, or the last one.
-    pub rollout: Option<Rollout>,
+    pub rollout: Option<Box<Rollout>>,
     /// The newest request, which waits for the running rollout.
     pub queued: Option<QueuedRequest>,
     /// The freezes that cover it. The engine has them too; with them here, this state and its inputs suffice for a replay.
@@ -81,7 +82,7 @@ pub struct Proposal {
     /// Its task.
     pub task: Task,
     /// Its policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The explanation of the request.
     pub reason: Reason,
     /// Whether a person requested an earlier rollout's change again.
@@ -116,6 +117,16 @@ impl WorkloadState {
             reports: Vec::new(),
             outbox: Vec::new(),
             changed: Timestamp::MIN,
+        }
+    }
+
+    /// Replaces policies that are equal to one of `known` by it, so that they are in the memory once.
+    pub(super) fn share_policies(&mut self, known: &[Arc<Policy>]) {
+        let own = self.rollout.iter_mut().map(|rollout| &mut rollout.policy);
+        for policy in own.chain(self.queued.iter_mut().map(|queued| &mut queued.proposal.policy)) {
+            if let Some(same) = known.iter().find(|known| known.hash == policy.hash && *known == policy) {
+                *policy = Arc::clone(same);
+            }
         }
     }
 
@@ -188,7 +199,7 @@ impl WorkloadState {
 
     /// Returns the running rollout.
     pub fn active(&self) -> Option<&Rollout> {
-        self.rollout.as_ref().filter(|rollout| rollout.phase() != Phase::Ended)
+        self.rollout.as_deref().filter(|rollout| rollout.phase() != Phase::Ended)
     }
 
     /// Moves the times that lie after `now` to it, if the last change has the time of a clock that ran ahead.
@@ -273,7 +284,7 @@ impl WorkloadState {
             self.status = Some(found.clone());
         }
         // A workload that is requested before it was observed is good if it is healthy now.
-        if self.rollout.as_ref().is_some_and(Rollout::is_roll) {
+        if self.rollout.as_deref().is_some_and(Rollout::is_roll) {
             self.record_healthy(now);
         }
     }
@@ -415,7 +426,7 @@ impl WorkloadState {
             if retries {
                 rollout.note_retry(out);
             }
-            out.passed.extend(self.rollout.replace(rollout));
+            out.passed.extend(self.rollout.replace(Box::new(rollout)).map(|before| *before));
             self.follow_sight(moment);
             self.with_rollout(now, |rollout, context| rollout.drive(context, out));
         }
@@ -458,7 +469,7 @@ impl WorkloadState {
     fn queue_notifications(&mut self, sinks: &[Sink], first: usize, out: &mut StepOutput) {
         let StepOutput { decisions, effects, passed } = out;
         for decision in &decisions[first..] {
-            let mut known = self.rollout.iter_mut().chain(passed.iter_mut());
+            let mut known = self.rollout.as_deref_mut().into_iter().chain(passed.iter_mut());
             let Some(rollout) = known.find(|rollout| rollout.id == decision.rollout) else { continue };
             let notification = message::about(decision, rollout);
             for sink in sinks.iter().filter(|sink| sink.subscription.includes(&notification)) {

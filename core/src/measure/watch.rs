@@ -2,6 +2,7 @@
 //! tick.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct Watch {
     /// The rollout's workload.
     pub workload: Workload,
     /// The metrics to measure, by name. Availability is not among them, because it is taken from the workload status.
-    pub metrics: BTreeMap<String, Metric>,
+    pub metrics: Arc<BTreeMap<String, Metric>>,
     /// The names of the metrics for which a block also has the readings of the stable's single processes.
     #[serde(default)]
     pub per_process: BTreeSet<String>,
@@ -39,6 +40,7 @@ impl Watch {
     /// Returns a watch of the stable alone since `since`, without readings of single processes and pods. Requests of cold
     /// processes count as all others.
     pub fn of_stable(workload: Workload, metrics: BTreeMap<String, Metric>, stable: ArmKey, since: Timestamp) -> Watch {
+        let metrics = Arc::new(metrics);
         let (per_process, per_pod) = (BTreeSet::new(), BTreeSet::new());
         let warm_up = Span::ZERO;
         Watch { workload, metrics, per_process, per_pod, warm_up, canary: None, stable, since, last: None }

@@ -1,6 +1,7 @@
 //! The analysis in a rollout: its beginning, its blocks, and the measurements that it needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::analysis::{AnalysisRules, AskedShare, Scope, StepAnalysis};
 use super::answers::ReadyPods;
@@ -14,8 +15,10 @@ use crate::judge::evidence::Evidence;
 use crate::judge::judges::JudgeState;
 use crate::measure::block::Block;
 use crate::measure::calibration::{Calibration, Traffic};
+use crate::measure::metric::Metric;
 use crate::measure::watch::{ArmKey, Watch};
 use crate::measure::window::{Arm, requests};
+use crate::policy::Policy;
 use crate::rollout::reward::{Reward, Score};
 use crate::stats::share::ShareVerdict;
 use crate::time::Timestamp;
@@ -179,9 +182,14 @@ impl Rollout {
         };
     }
 
-    /// Returns the measurements that this rollout needs; `None` if it needs none.
-    pub fn watch(&self, status: Option<&WorkloadStatus>) -> Option<Watch> {
-        let (status, basis) = (status?, self.basis.as_ref()?);
+    /// Returns the measurements that this rollout needs; `None` if it needs none. `measured` returns the measured metrics of a
+    /// policy.
+    pub fn watch(
+        &self,
+        status: &WorkloadStatus,
+        measured: impl FnOnce(&Arc<Policy>) -> Arc<BTreeMap<String, Metric>>,
+    ) -> Option<Watch> {
+        let basis = self.basis.as_ref()?;
         if !self.is_watched() {
             return None;
         }
@@ -201,7 +209,7 @@ impl Rollout {
         };
         Some(Watch {
             workload: self.workload.clone(),
-            metrics: self.policy.measured_metrics(),
+            metrics: measured(&self.policy),
             per_process: if guards { BTreeSet::new() } else { self.policy.per_process_metrics() },
             per_pod: self.policy.per_process_metrics(),
             warm_up: self.policy.warm_up,

@@ -1,6 +1,7 @@
 //! The value of one rollout: everything that it knows, and everything that it may look at besides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +185,7 @@ pub struct Rollout {
     /// The workload that it moves.
     pub workload: Workload,
     /// The policy that it began with and keeps.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The time at which it began.
     pub started: Timestamp,
     /// The time at which it ended; `None` while it runs.
@@ -278,7 +279,7 @@ impl Rollout {
         event: EventId,
         workload: Workload,
         task: Task,
-        policy: Policy,
+        policy: Arc<Policy>,
         reason: Reason,
         now: Timestamp,
     ) -> Rollout {

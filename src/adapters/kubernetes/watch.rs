@@ -51,6 +51,10 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 /// later.
 const WATCH_SECONDS: u32 = 60;
 
+/// The number of objects in a page of a list. Of a pod about 2 % are kept, so whole pages of the client's default, which is 500,
+/// would be most of the memory that a daemon at rest has ever had.
+const PAGE: u32 = 50;
+
 /// Returns whether the status of a workload is to be sent.
 type Filter = Box<dyn Fn(&Workload) -> bool + Send + Sync>;
 
@@ -276,7 +280,7 @@ fn watches(server: &Server, namespaces: &[String], cache: &ClusterCache) -> Repo
             cache.expect_list(&name);
             name
         };
-        let plain = watcher::Config::default().timeout(WATCH_SECONDS);
+        let plain = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
         for provider in KINDS {
             let kind = provider.kind();
             let workloads = provider.api_kind();

@@ -1,5 +1,7 @@
 //! The texts of the queries, as they appear in Prometheus' query log.
 
+use std::sync::Arc;
+
 use bellwether_core::ids::WorkloadKind;
 use bellwether_core::time::Timestamp;
 use expect_test::expect;
@@ -169,6 +171,7 @@ impl PodDirectory for ServiceNames {
 }
 
 fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
+    let metrics = metrics.iter().map(|(name, text)| ((*name).to_owned(), toml::from_str(text).unwrap()));
     Watch {
         per_process: BTreeSet::new(),
         per_pod: BTreeSet::new(),
@@ -179,7 +182,7 @@ fn watch(name: &str, namespace: &str, metrics: &[(&str, &str)]) -> Watch {
             kind: WorkloadKind::Deployment,
             name: name.to_owned(),
         },
-        metrics: metrics.iter().map(|(name, text)| ((*name).to_owned(), toml::from_str(text).unwrap())).collect(),
+        metrics: Arc::new(metrics.collect()),
         canary: Some(ArmKey { deployment_uid: "u2".to_owned(), pod_hash: None, name: format!("{name}-canary") }),
         stable: ArmKey { deployment_uid: "u1".to_owned(), pod_hash: None, name: name.to_owned() },
         since: Timestamp::UNIX_EPOCH,

@@ -277,7 +277,7 @@ fn learned(probe: &Probe) -> BTreeMap<String, Metric> {
 
 /// Returns the requests of the sampler for these metrics of the watch.
 fn requests_of(watch: &Watch, metrics: BTreeMap<String, Metric>) -> BTreeSet<SeriesRequest> {
-    series_requests(&[Watch { metrics, ..watch.clone() }]).into_keys().collect()
+    series_requests(&[Watch { metrics: Arc::new(metrics), ..watch.clone() }]).into_keys().collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ fn owned(entries: &BTreeMap<String, Vec<u8>>, policies: &[Policy]) -> BTreeMap<S
     let (ledger, _) = Ledger::restore(entries, blank).unwrap();
     let states = ledger.engine().states();
     let views = states.map(|state| {
-        let rollouts = state.rollout.iter().map(show::view).chain(show::queued(state));
+        let rollouts = state.rollout.as_deref().into_iter().map(show::view).chain(show::queued(state));
         (state.workload.to_string(), rollouts.map(|shown| (shown.id.clone(), shown)).collect())
     });
     views.collect()

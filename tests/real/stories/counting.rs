@@ -637,7 +637,7 @@ async fn read(
     let mut watch = Watch {
         workload: Workload { cluster: "test".into(), namespace, kind: WorkloadKind::Deployment, name: "web".into() },
         per_pod: metrics.keys().cloned().collect(),
-        metrics,
+        metrics: Arc::new(metrics),
         per_process: BTreeSet::new(),
         warm_up: Span::ZERO,
         canary: Some(arm("canary", "web-canary")),
