@@ -5,4 +5,4 @@ pub mod kafka;
 pub mod kubernetes;
 pub mod prometheus;
 pub mod registry;
-pub mod slack;
+pub mod sinks;

@@ -19,7 +19,7 @@ pub mod plan;
 pub mod release;
 pub mod replay;
 pub mod run;
-mod sinks;
+pub mod sinks;
 pub mod smoke;
 pub mod status;
 pub mod table;
@@ -136,6 +136,8 @@ pub enum CliCommand {
     Journal(journal::JournalArgs),
     /// Print the effective configuration, or the reference of all keys.
     Config(config::ConfigArgs),
+    /// List the notification sinks, and send each a test.
+    Sinks(sinks::SinksArgs),
     /// Run six simulated rollouts with nothing installed.
     Demo(demo::DemoArgs),
 }
@@ -194,6 +196,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Run(args) => run::run(args, &common).await,
         CliCommand::Journal(args) => journal::run(&args, &common).await,
         CliCommand::Config(args) => config::run(&args, &common),
+        CliCommand::Sinks(args) => sinks::run(&args, &common).await,
         CliCommand::Demo(args) => demo::run(args, &common).await,
     }
 }

@@ -64,9 +64,12 @@ pub struct Config {
     /// The section `[access]`: who may send events.
     #[serde(default)]
     pub access: access::Options,
-    /// The section `[slack]`: notifications.
+    /// The section `[slack]`: the notification sink `slack`.
     #[serde(default)]
-    pub slack: adapters::slack::Options,
+    pub slack: adapters::sinks::slack::Options,
+    /// The section `[sink]`: further notification sinks.
+    #[serde(default)]
+    pub sink: adapters::sinks::Options,
     /// The section `[http]`: the HTTP server.
     #[serde(default)]
     pub http: http::Options,

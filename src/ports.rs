@@ -359,6 +359,13 @@ pub trait NotificationSink: Send + Sync {
     /// # Errors
     /// A [`NotificationError`], which says whether a retry can help.
     async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError>;
+    /// Checks the sink as far as that is possible without sending anything. Returns the result as a clause.
+    ///
+    /// # Errors
+    /// A [`NotificationError`] with the problem.
+    async fn check(&self) -> Result<String, NotificationError> {
+        Ok("it is set up".to_owned())
+    }
 }
 
 /// The reason for which a notification was not sent.

@@ -86,6 +86,9 @@ pub struct Policy {
     /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default)]
     pub model: Option<ModelBinding>,
+    /// The names of the notification sinks that learn of the rollouts; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Vec<String>>,
     /// The approvals that the rollout needs.
     #[serde(default)]
     pub approvals: Vec<Approval>,
@@ -113,6 +116,11 @@ impl Policy {
     /// Returns whether this policy allows the repository of `image`.
     pub fn allows(&self, image: &str) -> bool {
         matches_any(&self.matches.images, repository(image))
+    }
+
+    /// Returns whether the notification sink with this name learns of the rollouts.
+    pub fn notifies(&self, sink: &str) -> bool {
+        self.notify.as_ref().is_none_or(|names| names.iter().any(|name| name == sink))
     }
 
     /// Returns the planned duration of the guard (`of_guard`), or of all steps with their pauses. An A/B test may take until it

@@ -1,4 +1,4 @@
-//! The notification sinks of simulated daemons: one for each subscription.
+//! The notification sinks of simulated daemons: for logs, for people and for on-call tools.
 
 use bellwether_core::input::notification::{Sink, Subscription};
 

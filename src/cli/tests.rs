@@ -93,6 +93,7 @@ fn the_help_lists_the_commands_in_groups() {
               run        Run the daemon
               journal    Repair the journal: take over objects, forget a workload
               config     Print the effective configuration, or the reference of all keys
+              sinks      List the notification sinks, and send each a test
               demo       Run six simulated rollouts with nothing installed
         "#]],
     );

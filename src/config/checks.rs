@@ -17,6 +17,7 @@ impl Config {
                 problems.add(&["metric", name, key], message);
             }
         }
+        let sinks = self.sink_names();
         let mut names = BTreeSet::new();
         let mut policies = Vec::new();
         // A block arrives `lag` after its end, and one may be late by an interval.
@@ -30,6 +31,13 @@ impl Config {
                     format!("there are two policies {:?}; give this one another name", raw_policy.name),
                 );
             }
+            for (at, name) in raw_policy.notify.iter().flatten().enumerate() {
+                if !sinks.contains(name) {
+                    let known = if sinks.is_empty() { "none".to_owned() } else { sinks.join(", ") };
+                    let message = format!("there is no sink {name:?}; [sink] and [slack] have: {known}");
+                    problems.add(&["policy", &index, "notify", &at.to_string()], message);
+                }
+            }
             match raw_policy.check(&self.metrics) {
                 Ok(policy) => policies.push(Policy { block_age, ..policy }),
                 Err(of_policy) => {
@@ -42,6 +50,12 @@ impl Config {
             }
         }
         policies
+    }
+
+    /// Returns the names of the notification sinks that a policy may choose.
+    fn sink_names(&self) -> Vec<String> {
+        let slack = self.slack.is_set().then(|| "slack".to_owned());
+        self.sink.each().iter().map(|entry| entry.name.to_owned()).chain(slack).collect()
     }
 
     /// Checks the other sections for values that have the right type and can't be used, alone or together.
@@ -80,6 +94,10 @@ impl Config {
         }
         for (path, message) in self.access.problems() {
             let path: Vec<&str> = ["access"].into_iter().chain(path.iter().map(String::as_str)).collect();
+            problems.add(&path, message);
+        }
+        for (path, message) in self.sink.problems() {
+            let path: Vec<&str> = ["sink"].into_iter().chain(path.iter().map(String::as_str)).collect();
             problems.add(&path, message);
         }
         for (key, message) in self.http.problems() {

@@ -192,16 +192,13 @@ impl ProblemCollector<'_> {
 
     /// Adds a problem for each secret that was written into a file or a flag.
     pub(super) fn add_misplaced_secrets(&mut self) {
-        for secret in secrets::ENVIRONMENT_ONLY {
-            let path: Vec<String> = secret.iter().map(|key| (*key).to_owned()).collect();
-            if !matches!(nearest(&self.layers.tree, &path), (_, 0)) {
-                continue;
-            }
+        for path in secrets::ENVIRONMENT_ONLY.iter().flat_map(|pattern| matching(&self.layers.tree, pattern)) {
             let place = self.layers.place(&path, true);
             if !matches!(&place, SourcePlace::Named(name) if name.starts_with("environment variable")) {
-                let message =
-                    "a secret does not belong here; write it to a file of its own and name that in `webhook-file`"
-                        .to_owned();
+                let key = path.last().map_or("", String::as_str);
+                let message = format!(
+                    "a secret does not belong here; write it to a file of its own and name that in `{key}-file`"
+                );
                 self.problems.push(ConfigProblem { place, path, message });
             }
         }
@@ -269,6 +266,16 @@ impl ProblemCollector<'_> {
         }
         original
     }
+}
+
+/// Returns the paths of the values that a pattern leads to, in which `*` stands for any key.
+fn matching(tree: &Value, pattern: &[&str]) -> Vec<Vec<String>> {
+    let Some((first, rest)) = pattern.split_first() else { return vec![Vec::new()] };
+    let Value::Dict(_, dict) = tree else { return Vec::new() };
+    let inner = dict.iter().filter(|(key, _)| *first == "*" || key == first);
+    inner
+        .flat_map(|(key, value)| matching(value, rest).into_iter().map(move |path| [vec![key.clone()], path].concat()))
+        .collect()
 }
 
 /// Returns the value at `path`, or the innermost value around it, and the number of keys of `path` that are missing.

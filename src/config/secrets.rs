@@ -1,7 +1,17 @@
 //! The keys of the configuration that hold secrets, and how a line with one is shown.
 
-/// Keys that hold a secret themselves and not the name of a file. They are read from the environment only.
-pub(super) const ENVIRONMENT_ONLY: &[&[&str]] = &[&["slack", "webhook"]];
+/// Keys that hold a secret themselves and not the name of a file. They are read from the environment only. `*` stands for any
+/// key, such as a sink's name.
+pub(super) const ENVIRONMENT_ONLY: &[&[&str]] = &[
+    &["slack", "webhook"],
+    &["sink", "alertmanager", "*", "bearer-token"],
+    &["sink", "discord", "*", "webhook"],
+    &["sink", "http", "*", "secret"],
+    &["sink", "opsgenie", "*", "api-key"],
+    &["sink", "pagerduty", "*", "routing-key"],
+    &["sink", "slack", "*", "webhook"],
+    &["sink", "teams", "*", "webhook"],
+];
 
 /// Returns whether the value at `path` must not be shown. The name of a key decides, because some tables (such as
 /// `kafka.properties`) take any key.
@@ -26,6 +36,7 @@ fn is_secret_name(name: &str) -> bool {
         "cookie",
         "api-key",
         "apikey",
+        "routing-key",
         "webhook",
         "credential",
         "private",

@@ -273,6 +273,91 @@ fn a_report_contains_no_secret() {
 }
 
 #[test]
+fn a_secret_of_a_sink_comes_from_a_file_or_the_environment() {
+    let rows = [
+        ("discord", "webhook", "webhook-file"),
+        ("opsgenie", "api-key", "api-key-file"),
+        ("pagerduty", "routing-key", "routing-key-file"),
+        ("slack", "webhook", "webhook-file"),
+        ("teams", "webhook", "webhook-file"),
+    ];
+    for (provider, key, file) in rows {
+        let text = format!("cluster = \"a\"\n[sink.{provider}.team]\n{key} = \"https://host/SECRET\"\n");
+        let report = report_of(&[("a.toml", &text)], &[], &[]);
+        assert!(report.contains(&format!("name that in `{file}`")) && !report.contains("SECRET"), "{report}");
+        let variable = format!("BELLWETHER_SINK__{provider}__TEAM__{key}").to_uppercase().replace('-', "_");
+        let env = [(variable.as_str(), "https://host/SECRET")];
+        assert_eq!(report_of(&[("a.toml", "cluster = \"a\"\n")], &env, &[]), "fine", "{provider}");
+        let shown = with(&[], &env, &[], |sources| show(sources, true).unwrap());
+        assert!(shown.contains("(not shown)") && !shown.contains("SECRET"), "{shown}");
+    }
+}
+
+#[test]
+fn a_sink_that_can_not_work_is_reported_at_its_key() {
+    check(
+        &[(
+            "a.toml",
+            "[sink.teams.shop]\nreceives = \"finals\"\n[sink.http.shop]\nurl = \"ftp://x\"\nheaders = { Host = \"x\" }\n\
+             [sink.alertmanager.Shop]\nlabels = { rollout = \"x\" }\n",
+        )],
+        &[],
+        &[],
+        &expect![[r#"
+            7 problems in the configuration
+               ╭─[a.toml:1:1]
+             1 │ [sink.teams.shop]
+               · ────────┬────────
+               ·         ╰── sink.teams.shop: there are two sinks "shop"; give this one another name
+               ╭─[a.toml:1:1]
+             1 │ [sink.teams.shop]
+               · ────────┬────────
+               ·         ╰── sink.teams.shop.webhook-file: the sink needs a secret; name its file in `webhook-file`
+               ╭─[a.toml:2:12]
+             2 │ receives = "finals"
+               ·            ───┬────
+               ·               ╰── sink.teams.shop.receives: unknown value `finals`; did you mean `final`?
+               ╭─[a.toml:4:7]
+             4 │ url = "ftp://x"
+               ·       ────┬────
+               ·           ╰── sink.http.shop.url: "ftp://x" is not an HTTP URL such as "https://hooks.example.com/bellwether"
+               ╭─[a.toml:5:11]
+             5 │ headers = { Host = "x" }
+               ·           ──────┬───────
+               ·                 ╰── sink.http.shop.headers: "Host" is not the name of a header that can be set here
+               ╭─[a.toml:6:1]
+             6 │ [sink.alertmanager.Shop]
+               · ───────────┬────────────
+               ·            ╰── sink.alertmanager.Shop: a sink's name has 1 to 40 characters, of a to z, 0 to 9 and "-"; "Shop" is none
+               ╭─[a.toml:7:10]
+             7 │ labels = { rollout = "x" }
+               ·          ────────┬────────
+               ·                  ╰── sink.alertmanager.Shop.labels: every alert has the label "rollout" already; leave it out"#]],
+    );
+}
+
+#[test]
+fn a_policy_chooses_among_the_configured_sinks() {
+    let sinks = "[sink.alertmanager.on-call]\n";
+    let text = |names: &str| {
+        format!("{}{sinks}", GOOD.replace("name = \"web\"", &format!("name = \"web\"\nnotify = {names}")))
+    };
+    assert_eq!(report_of(&[("a.toml", &text("[\"on-call\"]"))], &[], &[]), "fine");
+    assert_eq!(of_text(&text("[]")).policies[0].notify, Some(Vec::new()));
+    check(
+        &[("a.toml", &text("[\"on-call\", \"slack\"]"))],
+        &[],
+        &[],
+        &expect![[r#"
+        1 problem in the configuration
+           ╭─[a.toml:5:22]
+         5 │ notify = ["on-call", "slack"]
+           ·                      ───┬───
+           ·                         ╰── policy[0].notify[1]: there is no sink "slack"; [sink] and [slack] have: on-call"#]],
+    );
+}
+
+#[test]
 fn a_key_is_secret_by_its_name_except_in_metrics() {
     let rows = [
         ("kafka.properties", "ssl.key.pem", true),
@@ -427,6 +512,7 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
 
         [slack]
         messages-per-second = 1                          # default
+        receives = "all"                                 # default
         timeout = "5s"                                   # default
         webhook = "(not shown)"                          # environment variable BELLWETHER_SLACK__WEBHOOK
     "#]]
@@ -537,6 +623,8 @@ fn default_toml_lists_exactly_the_known_keys() {
                 ]
                 .iter()
                 .any(|map| *map == path)
+                    // The sinks of a provider by name, and the headers and labels of one sink.
+                    || path.first().is_some_and(|key| key == "sink") && path.len() % 2 == 0
                     || path.last().is_some_and(|key| key == "require-pins"),
                 "{path:?}: {error}"
             );

@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bellwether_core::ids::{EffectId, RolloutId, Weight};
 use bellwether_core::input::effect::{ClusterAct, ModelAct, Probe, RegistryAct};
-use bellwether_core::input::notification::{Notification, Subscription};
+use bellwether_core::input::notification::{Notification, NotificationFacts, Subscription};
 use bellwether_core::measure::watch::ArmKey;
 use bellwether_core::policy::Traffic;
 
@@ -65,7 +65,13 @@ impl NotificationSink for Defective {
 async fn an_attempt_that_panics_or_hangs_is_reported_as_failed_and_frees_its_lane() {
     let notify = Notify {
         sink: Sink { name: "memory".to_owned(), subscription: Subscription::Messages },
-        notification: Notification { key: RolloutId("web".to_owned()), incident: None, note: None, message: None },
+        notification: Notification {
+            key: RolloutId("web".to_owned()),
+            facts: NotificationFacts::default(),
+            incident: None,
+            note: None,
+            message: None,
+        },
     };
     let stable = ArmKey { deployment_uid: "1".to_owned(), pod_hash: None, name: "web".to_owned() };
     let acts = [

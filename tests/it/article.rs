@@ -89,7 +89,7 @@ const PARTS: &[Part] = &[
         item("errors 15 %, p95 10 s, availability 95 %", "the guard's checks", POLICY, &["rollout::the_guard_restores_the_last_good_version"]),
         item("`monitor_and_rollback`: 300 s, every 30 s; errors of monitoring are logged", "`guard.for`; without data nothing passes", POLICY, &["ten_minutes_without_prometheus_roll_nothing_back"]),
         item("`_perform_rollback`: the image of the ReplicaSet before", "the journaled template from before the rollout", &["src/adapters/kubernetes/stable.rs"], &["rollout::the_guard_restores_the_last_good_version", "unkind::the_guard_restores_a_hotfix_by_other_hands"]),
-        item("`_send_rollback_notification`", "Slack", &["src/adapters/slack.rs"], &["people::slack_gets_the_hold_and_the_end"]),
+        item("`_send_rollback_notification`", "Slack", &["src/adapters/sinks/slack.rs"], &["people::slack_gets_the_hold_and_the_end"]),
     ] },
     Part { title: "Checklist", items: &[
         item("automated testing", "stages 2 and 3", &["docs/pipeline.md"], &[PIPELINE]),

@@ -52,6 +52,8 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
     };
     let prometheus = secret("prometheus", &|mark| mark.to_owned());
     let slack = secret("slack", &|mark| format!("http://{server}/services/{mark}"));
+    let hook = secret("hook", &|mark| format!("http://{server}/api/webhooks/1/{mark}"));
+    let key = secret("key", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let stamp = secret("stamp", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let kubernetes = secret("kubernetes", &|mark| mark.to_owned());
     // The Kubernetes client takes a token file's line break for a part of the token.
@@ -74,6 +76,14 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
         slack = {{ webhook-file = {slack:?} }}
         http = {{ listen = "127.0.0.1:0", events = true, authenticate = true, posts-per-second = 1000, stamp-key-file = {stamp:?} }}
         log = {{ filter = "trace", format = "json" }}
+        [sink]
+        alertmanager.am = {{ url = "http://{server}", bearer-token-file = {key:?} }}
+        discord.chat = {{ webhook-file = {hook:?} }}
+        http.hook = {{ url-file = {hook:?}, secret-file = {key:?}, header-files = {{ X-Token = {key:?} }} }}
+        opsgenie.ops = {{ url = "http://{server}", api-key-file = {key:?} }}
+        pagerduty.duty = {{ url = "http://{server}", routing-key-file = {key:?} }}
+        slack.team = {{ webhook-file = {hook:?} }}
+        teams.work = {{ webhook-file = {hook:?} }}
         "#
     );
     std::fs::write(folder.join("bellwether.toml"), config).unwrap();

@@ -9,7 +9,7 @@ use crate::ids::{EffectId, EventId, RolloutId, Scope, Workload, all_run};
 use crate::input::command::{Author, Freeze, Verb};
 use crate::input::effect::{Act, Effect, Notify};
 use crate::input::event::{Event, FailureKind, Outcome, Request};
-use crate::input::notification::Sink;
+use crate::input::notification::{Notification, Sink, Subscription};
 use crate::input::report::SuiteReport;
 use crate::input::sight::Sight;
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
@@ -299,6 +299,7 @@ impl WorkloadState {
                     && waiting.attempts + 1 < limit =>
             {
                 waiting.failed(failure, now);
+                self.drop_outdated();
             }
             Outcome::Failed(_)
             | Outcome::Done
@@ -472,7 +473,7 @@ impl WorkloadState {
             let mut known = self.rollout.as_deref_mut().into_iter().chain(passed.iter_mut());
             let Some(rollout) = known.find(|rollout| rollout.id == decision.rollout) else { continue };
             let notification = message::about(decision, rollout);
-            for sink in sinks.iter().filter(|sink| sink.subscription.includes(&notification)) {
+            for sink in sinks.iter().filter(|sink| is_for(sink, &notification, &rollout.policy)) {
                 let act = Act::People(Notify { sink: sink.clone(), notification: notification.clone() });
                 let id = EffectId::of_notification(&rollout.id, decision.n, &sink.name);
                 let (rollout, workload) = (rollout.id.clone(), rollout.workload.clone());
@@ -482,7 +483,28 @@ impl WorkloadState {
                 self.outbox.push(InFlight::new(effect));
             }
         }
+        self.drop_outdated();
     }
+
+    /// Drops each waiting change of an incident that a newer change for the same sink replaces. Otherwise a repeated attempt
+    /// would open the incident again after its resolution.
+    fn drop_outdated(&mut self) {
+        let mut replaced = Vec::new();
+        for (at, waiting) in self.outbox.iter().enumerate().filter(|(_, waiting)| waiting.retry.is_some()) {
+            let Some(change) = incident_of(&waiting.effect) else { continue };
+            if self.outbox[at + 1..].iter().any(|newer| incident_of(&newer.effect) == Some(change)) {
+                replaced.push(waiting.effect.id.clone());
+            }
+        }
+        self.outbox.retain(|waiting| !replaced.contains(&waiting.effect.id));
+    }
+}
+
+/// Returns whether `sink` receives a notification about a rollout with `policy`. Sinks for all decisions are logs, which a
+/// policy's choice of sinks does not thin out.
+fn is_for(sink: &Sink, notification: &Notification, policy: &Policy) -> bool {
+    let is_chosen = sink.subscription == Subscription::Decisions || policy.notifies(&sink.name);
+    is_chosen && sink.subscription.includes(notification)
 }
 
 /// Drops the oldest notification for `sink` if as many as may wait for it do.
@@ -493,6 +515,13 @@ fn make_room(outbox: &mut Vec<InFlight>, sink: &Sink) {
     {
         outbox.remove(oldest);
     }
+}
+
+/// Returns the sink and the rollout of a notification that opens or resolves an incident for a sink of incidents; `None` for
+/// another effect.
+fn incident_of(effect: &Effect) -> Option<(&str, &RolloutId)> {
+    let sink = sink_of(effect).filter(|sink| sink.subscription == Subscription::Incidents)?;
+    Some((&sink.name, &effect.rollout))
 }
 
 /// Returns the sink of a notification; `None` for another effect.

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RolloutId;
+use crate::ids::{RolloutId, Weight};
+use crate::time::Timestamp;
 
 /// A place that notifications are sent to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +24,12 @@ pub struct Sink {
 pub enum Subscription {
     /// Those with a [`Note`]: nearly every decision, for logs and event streams.
     Decisions,
-    /// Those with a [`Message`]: few for each rollout, for people.
+    /// Those with a [`Message`] for people: few for each rollout.
     Messages,
+    /// The messages about holds, for which a person has to act.
+    NeedsAPerson,
+    /// The messages about the ends of rollouts.
+    Final,
     /// Those that open or resolve an incident, for on-call tools.
     Incidents,
 }
@@ -32,9 +37,12 @@ pub enum Subscription {
 impl Subscription {
     /// Returns whether it includes `notification`.
     pub fn includes(self, notification: &Notification) -> bool {
+        let kind = notification.message.as_ref().map(|message| message.kind);
         match self {
             Subscription::Decisions => notification.note.is_some(),
-            Subscription::Messages => notification.message.is_some(),
+            Subscription::Messages => kind.is_some_and(|kind| kind != MessageKind::RollingBack),
+            Subscription::NeedsAPerson => kind == Some(MessageKind::NeedsAPerson),
+            Subscription::Final => kind == Some(MessageKind::Final),
             Subscription::Incidents => notification.incident.is_some(),
         }
     }
@@ -44,7 +52,7 @@ impl Subscription {
     pub fn max_attempts(self) -> u32 {
         match self {
             Subscription::Decisions => 4,
-            Subscription::Messages | Subscription::Incidents => 40,
+            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => 40,
         }
     }
 }
@@ -55,18 +63,39 @@ impl Subscription {
 pub struct Notification {
     /// The incident key: the rollout, the same for all of its notifications.
     pub key: RolloutId,
+    /// The decision's facts.
+    #[serde(default)]
+    pub facts: NotificationFacts,
     /// The change of the incident; `None` if it stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<IncidentChange>,
     /// The decision in one line; `None` for a decision that is not worth one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Note>,
-    /// The message to people; `None` for a decision of which they need not know.
+    /// The message to people or to on-call tools; `None` for a decision of which neither need know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
 }
 
-/// A change of an incident. An incident is open while a rollout waits for people, and ends with the rollout at the latest.
+/// The facts of a decision, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NotificationFacts {
+    /// The time of the decision.
+    pub at: Timestamp,
+    /// The kind of the decision, such as `hold` or `roll-back`.
+    pub decision: String,
+    /// The ending of the rollout, such as `promoted` or `rolled-back`; `None` unless this decision ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<String>,
+    /// The canary's weight that is asked for from now on.
+    pub weight: Weight,
+    /// The name of the policy.
+    pub policy: String,
+}
+
+/// A change of an incident. An incident is open while a rollout waits for people or is rolled back, and ends with the rollout
+/// at the latest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IncidentChange {
@@ -91,7 +120,10 @@ pub struct Note {
 /// A message to people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// The message's kind, which a sink shows as its colour.
+    /// The occasion, which decides the sinks that receive the message.
+    #[serde(default)]
+    pub kind: MessageKind,
+    /// The mood, which a sink shows as its colour.
     pub mood: Mood,
     /// The title, one line that is clear by itself, as a phone may show nothing else.
     pub title: String,
@@ -105,7 +137,22 @@ pub struct Message {
     pub footer: String,
 }
 
-/// The kind of a message, which decides its colour.
+/// The occasion of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MessageKind {
+    /// The rollout is held and asks a person.
+    NeedsAPerson,
+    /// A check has warned, or the canary lost its traffic. The rollout goes on.
+    #[default]
+    Warning,
+    /// The rollback has begun. On-call tools alone receive it, because people get the message about its end.
+    RollingBack,
+    /// The rollout has ended.
+    Final,
+}
+
+/// The mood of a message, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mood {

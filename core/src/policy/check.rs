@@ -107,6 +107,7 @@ impl RawPolicy {
             require_max_age: self.require_max_age,
             require_pins: self.require_pins.clone(),
             model: self.model.clone(),
+            notify: self.notify.clone(),
             approvals: self.approvals.clone(),
             window,
             ab: ab.clone(),

@@ -80,6 +80,9 @@ pub struct RawPolicy {
     /// The environment of the model registry whose current model a rollout moves; `None` if it moves none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelBinding>,
+    /// The names of the notification sinks that learn of the rollouts; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Vec<String>>,
     /// The approvals that the rollout needs.
     #[serde(default, rename = "approval", skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,

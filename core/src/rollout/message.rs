@@ -1,7 +1,8 @@
 //! The texts of a decision's notification: the message to people, and the one-line note for a Kubernetes Event.
 //!
 //! A rollout sends few messages: one when it is first held, one for each missing approval or
-//! suite, one for each warning, and one at its end. It sends none at its start.
+//! suite, one for each warning, and one at its end. It sends none at its start. On-call tools also learn of the beginning of a
+//! rollback.
 
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind};
@@ -9,7 +10,7 @@ use super::ending::Ending;
 use super::reason::change;
 use super::state::Rollout;
 use crate::ids::Images;
-use crate::input::notification::{IncidentChange, Message, Mood, Note, Notification};
+use crate::input::notification::{IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts};
 use crate::policy::Mode;
 use crate::time::Span;
 
@@ -20,7 +21,10 @@ const MAX_NOTE_BYTES: usize = 1000;
 pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
     let note = note(decision, rollout);
     let message = message(decision, rollout);
-    let incident = if decision.kind == DecisionKind::Hold && message.is_some() {
+    let opens = message
+        .as_ref()
+        .is_some_and(|message| matches!(message.kind, MessageKind::NeedsAPerson | MessageKind::RollingBack));
+    let incident = if opens {
         Some(IncidentChange::Open)
     } else {
         let is_over = decision.kind == DecisionKind::Resume || decision.ending.is_some();
@@ -29,7 +33,18 @@ pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
     if let Some(change) = incident {
         rollout.incident_open = change == IncidentChange::Open;
     }
-    Notification { key: rollout.id.clone(), incident, note, message }
+    Notification { key: rollout.id.clone(), facts: facts(decision, rollout), incident, note, message }
+}
+
+fn facts(decision: &Decision, rollout: &Rollout) -> NotificationFacts {
+    let word = |name: &str| name.replace(' ', "-");
+    NotificationFacts {
+        at: decision.at,
+        decision: word(decision.kind.name()),
+        ending: decision.ending.map(|ending| word(&ending.to_string())),
+        weight: decision.weight,
+        policy: rollout.policy.name.clone(),
+    }
 }
 
 fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
@@ -39,6 +54,9 @@ fn message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
     }
     if matches!(decision.kind, DecisionKind::Warn | DecisionKind::Withdraw) {
         return Some(warning_message(decision, rollout));
+    }
+    if decision.kind == DecisionKind::RollBack {
+        return (rollout.policy.mode != Mode::Observe).then(|| rolling_back_message(decision, rollout));
     }
     let hold = rollout.current.hold.as_ref().filter(|_| decision.kind == DecisionKind::Hold)?;
     let is_first = rollout.history.iter().filter(|entry| entry.kind == DecisionKind::Hold).count() == 1;
@@ -85,6 +103,7 @@ fn held_message(decision: &Decision, rollout: &Rollout) -> Message {
     let word = if blind { "blind, held" } else { "held" };
     let outlook = hold.map(|hold| hold.outlook(&rollout.policy)).unwrap_or_default();
     Message {
+        kind: MessageKind::NeedsAPerson,
         mood: if blind { Mood::Blind } else { Mood::Asking },
         title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
@@ -102,10 +121,23 @@ fn warning_message(decision: &Decision, rollout: &Rollout) -> Message {
         ("warned", format!("Nothing was changed: the canary keeps {weight} of the traffic, and the rollout goes on."))
     };
     Message {
+        kind: MessageKind::Warning,
         mood: Mood::Asking,
         title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
         why: decision.why.clone(),
         now,
+        command: Some(why_command(rollout)),
+        footer: footer(rollout),
+    }
+}
+
+fn rolling_back_message(decision: &Decision, rollout: &Rollout) -> Message {
+    Message {
+        kind: MessageKind::RollingBack,
+        mood: Mood::Bad,
+        title: format!("{}: {} is being rolled back", rollout.workload.cluster, rollout_title(rollout)),
+        why: decision.why.clone(),
+        now: "The old version is getting all of the traffic back.".to_owned(),
         command: Some(why_command(rollout)),
         footer: footer(rollout),
     }
@@ -159,7 +191,8 @@ fn ending_message(ending: Ending, decision: &Decision, rollout: &Rollout) -> Mes
         ),
         Ending::Refused | Ending::Superseded | Ending::Unchanged => not_rolled_out(rollout),
     };
-    Message { mood, title: title + observed, why, now, command: Some(why_command(rollout)), footer: footer(rollout) }
+    let (kind, title, command) = (MessageKind::Final, title + observed, Some(why_command(rollout)));
+    Message { kind, mood, title, why, now, command, footer: footer(rollout) }
 }
 
 /// Returns mood, title and present state of a rollout that ended before it changed anything.

@@ -1,8 +1,11 @@
 //! Notifications: which sink receives which, when an incident opens and resolves, and the bound of the outbox.
 
+use bellwether_core::ids::EffectId;
+
 use bellwether_core::engine::Engine;
 use bellwether_core::input::effect::{Act, Effect, Notify};
-use bellwether_core::input::notification::{IncidentChange, Notification, Sink};
+use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome};
+use bellwether_core::input::notification::{IncidentChange, MessageKind, Notification, Sink, Subscription};
 use bellwether_core::rollout::decision::DecisionKind;
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::time::Span;
@@ -60,6 +63,106 @@ fn a_rollout_that_waits_for_no_person_opens_no_incident() {
     story.request("v2");
     assert_eq!(story.run(3600), Some(Ending::Promoted));
     assert_eq!(incidents(&story), []);
+}
+
+#[test]
+fn a_rollback_opens_an_incident_and_its_end_resolves_it() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err50");
+    assert_eq!(story.run(3600), Some(Ending::RolledBack));
+    let told = sent(&story, &on_call());
+    let changes: Vec<_> = told.iter().map(|notification| notification.incident.unwrap()).collect();
+    assert_eq!(changes, [IncidentChange::Open, IncidentChange::Resolve]);
+    let [begun, ended] = [&told[0], &told[1]].map(|notification| notification.message.as_ref().unwrap());
+    assert_eq!(
+        (begun.kind, begun.title.as_str()),
+        (MessageKind::RollingBack, "test: web v1 → v2-err50 is being rolled back")
+    );
+    assert_eq!((told[0].facts.decision.as_str(), told[0].facts.ending.as_deref()), ("roll-back", None));
+    assert_eq!((ended.kind, told[1].facts.ending.as_deref()), (MessageKind::Final, Some("rolled-back")));
+    // People get the message about the end alone.
+    let kinds = sent(&story, &people()).into_iter().map(|notification| notification.message.unwrap().kind);
+    assert_eq!(kinds.collect::<Vec<_>>(), [MessageKind::Final]);
+}
+
+#[test]
+fn a_rollback_that_is_only_observed_opens_no_incident() {
+    let patience = json!({ "insufficient": "2m", "on-insufficient": "roll-back" });
+    let mut story = Story::new(policy(json!({ "mode": "observe", "patience": patience })));
+    story.request("v2");
+    story.run(3600);
+    assert!(story.kinds().iter().any(|kind| kind == "roll back"), "{:#?}", story.kinds());
+    assert_eq!(incidents(&story), []);
+}
+
+#[test]
+fn a_sink_may_limit_itself_to_questions_or_to_ends() {
+    let sink = |name: &str, subscription| Sink { name: name.to_owned(), subscription };
+    let (asks, ends) = (sink("asks", Subscription::NeedsAPerson), sink("ends", Subscription::Final));
+    let mut story = Story::new(policy(json!({ "approval": [{ "name": "qa", "before": "promotion" }] })));
+    story.engine = story.engine.with_sinks(vec![asks.clone(), ends.clone()]);
+    story.request("v2");
+    story.run_until_held("approval qa is required");
+    story.say("approve", json!({ "approval": "qa" }));
+    assert_eq!(story.run(3600), Some(Ending::Promoted));
+    let titles = |of: &Sink| -> Vec<String> {
+        sent(&story, of).into_iter().map(|notification| notification.message.unwrap().title).collect()
+    };
+    assert_eq!(titles(&asks), ["test: web v1 → v2 held"]);
+    assert_eq!(titles(&ends), ["test: web v1 → v2 promoted"]);
+}
+
+#[test]
+fn a_policy_chooses_the_sinks_of_its_rollouts_but_not_the_logs_of_decisions() {
+    let mut story = Story::new(policy(json!({ "notify": ["on-call"] })));
+    story.request("v2-err50");
+    assert_eq!(story.run(3600), Some(Ending::RolledBack));
+    assert_eq!(sent(&story, &people()), []);
+    assert_eq!(incidents(&story), [IncidentChange::Open, IncidentChange::Resolve]);
+    assert!(!sent(&story, &events()).is_empty());
+}
+
+/// Otherwise an incident would be open forever that was over while its sink was away.
+#[test]
+fn no_incident_opens_after_its_resolution() {
+    let failed = |effect: &EffectId| Event::Performed {
+        workload: workload(),
+        effect: effect.clone(),
+        outcome: Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "away".into() }),
+    };
+    // The sink fails before the resolution, or the failure is reported after it.
+    for fails_first in [true, false] {
+        let mut story = Story::new(policy(json!({})));
+        story.request("v2");
+        assert_eq!(story.run(60), None);
+        let mut engine = Engine::new("test".to_owned(), Vec::new(), Span::ZERO).with_sinks(vec![people(), on_call()]);
+        engine.restore(story.engine.state(&workload()).unwrap().clone());
+        let for_on_call =
+            |effect: &Effect| matches!(&effect.act, Act::People(Notify { sink, .. }) if *sink == on_call());
+        let waiting = |engine: &Engine| -> Vec<Effect> {
+            let outbox = &engine.state(&workload()).unwrap().outbox;
+            outbox.iter().map(|waiting| waiting.effect.clone()).filter(for_on_call).collect()
+        };
+        engine.step(story.command("pause", json!({})), story.now);
+        let opening = waiting(&engine)[0].id.clone();
+        if fails_first {
+            engine.step(failed(&opening), story.now);
+            assert_eq!(waiting(&engine).len(), 1, "it is tried again");
+        }
+        engine.step(story.command("resume", json!({})), story.now);
+        if !fails_first {
+            assert_eq!(waiting(&engine).len(), 2, "the attempt is under way");
+            engine.step(failed(&opening), story.now);
+        }
+        let left: Vec<_> = waiting(&engine)
+            .into_iter()
+            .map(|effect| match effect.act {
+                Act::People(notify) => notify.notification.incident,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(left, [Some(IncidentChange::Resolve)]);
+    }
 }
 
 /// Otherwise a replay, which knows no sinks, could not match the recorded outcomes to their effects.

@@ -18,7 +18,8 @@ use super::{CheckFinding, Level, counted};
 use crate::adapters::kafka::Kafka;
 use crate::adapters::kubernetes::{ApiVerb, Kubernetes};
 use crate::adapters::prometheus::{MAX_SKEW_MS, Prometheus};
-use crate::cli::{run, sinks, with_causes};
+use crate::cli::sinks::{self, OpenedSink};
+use crate::cli::{run, with_causes};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::journal::JournalKind;
@@ -37,7 +38,7 @@ pub async fn findings(config: &Config) -> Vec<CheckFinding> {
     let mut findings = vec![journal(config).await];
     let (prometheus, finding) = prometheus(config).await;
     findings.push(finding);
-    findings.extend(notification_sinks(config));
+    findings.extend(notification_sinks(config).await);
     findings.extend(cluster(config, prometheus).await);
     findings
 }
@@ -87,17 +88,23 @@ async fn prometheus(config: &Config) -> (Option<Arc<Prometheus>>, CheckFinding) 
     (Some(prometheus), finding)
 }
 
-fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
-    match sinks::open(config) {
-        Ok(sinks) => {
-            let names = sinks.iter().map(|sink| format!("{} is set up; nothing was sent to it", sink.sink().name));
-            names.map(|text| CheckFinding::fine("notifications", text)).collect()
-        }
-        Err(error) => {
-            let remedy = "see the section of the sink in the configuration";
-            vec![CheckFinding::problem("notifications", with_causes(&error), remedy)]
-        }
+async fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
+    let remedy = "see the section of the sink in the configuration";
+    let mut findings = Vec::new();
+    for OpenedSink { name, sink, .. } in sinks::opened(config) {
+        let finding = match sink {
+            Ok(sink) => match sink.check().await {
+                Ok(text) => {
+                    let text = format!("{name}: {text}; `bellwether sinks {name} --test` sends it a test");
+                    CheckFinding::fine("notifications", text)
+                }
+                Err(error) => CheckFinding::problem("notifications", error.to_string(), remedy),
+            },
+            Err(error) => CheckFinding::problem("notifications", with_causes(&error), remedy),
+        };
+        findings.push(finding);
     }
+    findings
 }
 
 async fn cluster(config: &Config, prometheus: Option<Arc<Prometheus>>) -> Vec<CheckFinding> {

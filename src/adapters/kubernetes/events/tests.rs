@@ -1,5 +1,6 @@
 use bellwether_core::ids::{EffectId, RolloutId};
 use bellwether_core::input::effect::{Act, Notify};
+use bellwether_core::input::notification::NotificationFacts;
 
 use super::*;
 
@@ -30,7 +31,13 @@ fn note() -> Note {
 fn effect(id: &str) -> Effect {
     let sink = Sink { name: "kubernetes-events".to_owned(), subscription: Subscription::Decisions };
     let key = RolloutId("web-1".to_owned());
-    let notification = Notification { key: key.clone(), incident: None, note: Some(note()), message: None };
+    let notification = Notification {
+        key: key.clone(),
+        facts: NotificationFacts::default(),
+        incident: None,
+        note: Some(note()),
+        message: None,
+    };
     Effect {
         id: EffectId(id.to_owned()),
         rollout: key,
