@@ -103,6 +103,14 @@ impl<P: Copy> Series<P> {
         &self.points
     }
 
+    /// Returns the series of some points, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(points: impl IntoIterator<Item = (Timestamp, P)>) -> Series<P> {
+        let mut series = Series::default();
+        points.into_iter().for_each(|(at, point)| series.push(at, point));
+        series
+    }
+
     /// Adds a point. One that is not newer than the last one is left out.
     fn push(&mut self, at: Timestamp, point: P) {
         match self.points.as_slice() {
