@@ -1,4 +1,4 @@
-//! The HTTP server: health, metrics, a JSON API and a status page.
+//! The HTTP server: health, metrics, a JSON API and the console.
 //!
 //! All routes but one only read, so they ask for no credentials. The exception, the intake of events, is off by default. It is
 //! served on a loopback address only, unless each event needs a bearer token with the right to its verb.
@@ -13,7 +13,7 @@ mod serve;
 mod answer;
 pub mod intake;
 mod senders;
-mod page;
+mod console;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ use axum::{Json, Router};
 use bellwether_core::engine::show;
 use bellwether_core::judge::numbers::Verdict;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::problem;
@@ -40,7 +41,7 @@ use self::state::App;
 pub use self::options::Options;
 pub use self::rollouts::{VIEW_AGE, VIEW_PROBLEM};
 pub use self::senders::Senders;
-pub use self::state::{Conditions, Shown};
+pub use self::state::{Conditions, Shown, ShownConfig};
 
 /// The largest body of a request, in bytes. An event has a few hundred.
 const BODY_LIMIT: usize = 1 << 20;
@@ -91,15 +92,13 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), HttpError> {
     let certificate = Certificate::read(options)?;
-    serve::run(listener, router(options, shown), certificate, stop).await;
+    serve::run(listener, router(options, shown, stop.clone()), certificate, stop).await;
     Ok(())
 }
 
-/// Returns the router with all routes.
-pub fn router(options: &Options, shown: Shown) -> Router {
-    let mut router = Router::new()
-        .route("/", get(index))
-        .route("/style.css", get(style))
+/// Returns the router with all routes. The streams to live pages end at `stop`.
+fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
+    let mut router = console::routes()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -111,8 +110,11 @@ pub fn router(options: &Options, shown: Shown) -> Router {
     if options.events && (options.listen.ip().is_loopback() || shown.senders.is_some()) {
         router = router.route("/api/v1/events", post(intake::take));
     }
-    let app = App { options: options.clone(), shown, rates: Rates::new(options.posts_per_second) };
+    let rates = Rates::new(options.posts_per_second);
+    let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
+    let app = App { options: options.clone(), shown, rates, streams, stop };
     router
+        .fallback(console::missing)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), with_timeout))
         .layer(middleware::map_response(with_security_headers))
@@ -130,13 +132,15 @@ async fn with_timeout(State(app): State<App>, request: Request, next: Next) -> R
     }
 }
 
-/// Adds headers that forbid browsers to run scripts, to embed the page, to load from other hosts and to cache.
+/// Adds headers that forbid browsers to run any script but the server's own, to embed the page, to load from other hosts and to
+/// cache.
 async fn with_security_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'self'; frame-ancestors 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -200,16 +204,6 @@ async fn metrics(State(app): State<App>) -> Response {
 
 async fn version() -> Response {
     Json(json!({ "name": "bellwether", "version": env!("CARGO_PKG_VERSION") })).into_response()
-}
-
-async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("http/style.css")).into_response()
-}
-
-async fn index(State(app): State<App>) -> Response {
-    let (view, ages) = (Arc::clone(&app.shown.view.borrow()), &app.shown.ages);
-    let page = page::render(&rollouts::chosen(&view, ages, |_| true), ages);
-    rollouts::with_age(ages, ages.oldest(), axum::response::Html(page))
 }
 
 #[cfg(test)]

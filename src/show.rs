@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bellwether_core::engine::detail::{self, RolloutDetail};
 use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
@@ -16,8 +17,10 @@ use crate::clock::Stopwatch;
 use crate::ports::Partition;
 
 mod ages;
+pub mod course;
 
 pub use ages::ViewAges;
+use course::Courses;
 
 /// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
 const MOST_SHOWN: usize = 20_000;
@@ -36,6 +39,7 @@ pub struct StatusBoard {
     /// The workloads with a running rollout.
     running: Arc<RwLock<BTreeSet<Workload>>>,
     ages: ViewAges,
+    courses: Courses,
 }
 
 /// The views that have changed in a partition of another process.
@@ -45,6 +49,8 @@ pub struct FollowedViews {
     pub is_all: bool,
     /// The present rollouts of each changed workload, by its key in the journal; none if the workload is forgotten.
     pub workloads: BTreeMap<String, Vec<RolloutView>>,
+    /// The details of changed rollouts, with the rollout's id and whether it has ended.
+    pub details: Vec<(String, bool, RolloutDetail)>,
     /// The answers to events.
     pub answers: Vec<AnswerView>,
 }
@@ -64,7 +70,13 @@ impl StatusBoard {
             decisions: broadcast::channel(MOST_UNREAD).0,
             running: Arc::default(),
             ages: ViewAges::new(partitions),
+            courses: Courses::default(),
         }
+    }
+
+    /// Returns the courses of the rollouts.
+    pub fn courses(&self) -> Courses {
+        self.courses.clone()
     }
 
     /// Returns the ages of the views.
@@ -102,6 +114,9 @@ impl StatusBoard {
                 running.remove(&state.workload);
             }
         });
+        if let (Some(rollout), Some(detail)) = (&state.rollout, detail::detail(state)) {
+            self.courses.note(&rollout.id.0, rollout.ended.is_some(), detail);
+        }
         state.rollout.iter().for_each(|rollout| self.put(show::view(rollout)));
         show::queued(state).into_iter().for_each(|waiting| self.put(waiting));
     }
@@ -170,7 +185,7 @@ impl StatusBoard {
     /// Publishes the views that the journal of a partition tells, which was read to the end that it had at `as_of`. They are dropped if
     /// this process owns the partition, or has a newer view of it.
     pub fn follow(&self, partition: Partition, views: FollowedViews, as_of: Stopwatch) {
-        let FollowedViews { is_all, workloads, answers } = views;
+        let FollowedViews { is_all, workloads, details, answers } = views;
         if !is_all && workloads.is_empty() && answers.is_empty() {
             self.ages.followed(partition, as_of);
             return;
@@ -188,6 +203,9 @@ impl StatusBoard {
                 let shown = workloads.into_values().flatten().map(|shown| (shown.id.clone(), shown));
                 view.followed.extend(shown);
                 bound(&mut view.followed);
+                for (rollout, has_ended, detail) in details {
+                    self.courses.note(&rollout, has_ended, detail);
+                }
             }
         });
     }

@@ -28,6 +28,7 @@ mod forgetting;
 pub mod record;
 pub mod view;
 pub mod show;
+pub mod detail;
 
 pub use partition::{Engine, panic_message};
 pub use transition::{Disposition, Transition};

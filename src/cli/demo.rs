@@ -47,7 +47,7 @@ const PATIENCE: Span = Span::from_secs(55 * FACTOR as u64);
 /// The arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Keep serving the page after the stories have ended, until Ctrl-C.
+    /// Keep serving the console after the stories have ended, until Ctrl-C.
     #[arg(long)]
     stay: bool,
 }
@@ -166,7 +166,7 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let parts = parts(&clock, policies(folder)?, &journal, &world, &shows, inbox, heartbeat, &stop);
     let (posted, queue) = mpsc::channel(16);
-    introduce(serve(&shows, beat, posted, &stop).await);
+    introduce(serve(&shows, &clock, beat, posted, &stop).await);
     let daemon = tokio::spawn(daemon::run(parts));
     let intake = Arc::new(journal.intake(wakes.clone()).await);
     tokio::spawn(Arc::clone(&intake).serve(queue));
@@ -243,10 +243,11 @@ fn images(name: &str, tag: &str) -> Images {
     Images::from([("app".to_owned(), format!("registry.example/shop/{name}:{tag}"))])
 }
 
-/// Serves the status page on loopback, on port 8080 or any free one, and returns its address. `None` if no port can be
-/// bound; the demo then runs without a page.
+/// Serves the console on loopback, on port 8080 or any free one, and returns its address. `None` if no port can be
+/// bound; the demo then runs without a console.
 async fn serve(
     shows: &StatusBoard,
+    clock: &Arc<dyn Clock>,
     heartbeat: watch::Receiver<Stopwatch>,
     intake: mpsc::Sender<crate::ports::Delivery>,
     stop: &CancellationToken,
@@ -260,15 +261,25 @@ async fn serve(
     let address = listener.local_addr().ok()?;
     let metrics = crate::metrics::install().ok()?;
     let (_, conditions) = watch::channel(Vec::new());
-    let shown =
-        http::Shown { view: shows.watch(), ages: shows.ages(), conditions, heartbeat, metrics, intake, senders: None };
+    let shown = http::Shown {
+        view: shows.watch(),
+        ages: shows.ages(),
+        courses: shows.courses(),
+        clock: Arc::clone(clock),
+        config: watch::channel(None).1,
+        conditions,
+        heartbeat,
+        metrics,
+        intake,
+        senders: None,
+    };
     let stop = stop.clone();
     tokio::spawn(async move { http::serve(listener, &options, shown, stop).await });
     Some(address)
 }
 
 fn introduce(page: Option<SocketAddr>) {
-    let page = page.map(|address| format!("Page  http://{address}/\n")).unwrap_or_default();
+    let page = page.map(|address| format!("Console  http://{address}/\n")).unwrap_or_default();
     print(&format!(
         "A demo: the real engine, daemon and journal with a simulated cluster, {FACTOR} times as fast. Nothing is installed.\n\
          Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min);\n\

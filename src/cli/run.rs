@@ -130,12 +130,25 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     });
     let (handle, dropped) = (metrics.clone(), log.dropped_lines());
     tasks.restarted("upkeep", move || run_upkeep(handle.clone(), dropped.clone()));
+    let (config_now, config_shown) = watch::channel(reload::shown(&common.sources(), clock.now()));
+    let (common, shown_clock, reload_clock) = (common.clone(), Arc::clone(&clock), Arc::clone(&clock));
     tasks.restarted("clock", move || jumps::watch(Arc::clone(&clock), report_jump));
-    let common = common.clone();
-    tasks.restarted("reload", move || reload::follow(common.clone(), policies_now.clone()));
+    tasks.restarted("reload", move || {
+        reload::follow(common.clone(), Arc::clone(&reload_clock), policies_now.clone(), config_now.clone())
+    });
     let intake = backend.http_intake();
-    let shown =
-        Shown { view: shows.watch(), ages: shows.ages(), conditions, heartbeat: beat, metrics, intake, senders };
+    let shown = Shown {
+        view: shows.watch(),
+        ages: shows.ages(),
+        courses: shows.courses(),
+        clock: shown_clock,
+        config: config_shown,
+        conditions,
+        heartbeat: beat,
+        metrics,
+        intake,
+        senders,
+    };
     tasks.vital("http", serve(listener, config.http.clone(), shown, stop.clone()));
     tracing::info!(cluster = config.cluster, policies = config.policies.len(), %listen, "running");
 

@@ -3,17 +3,29 @@
 use std::sync::Arc;
 
 use bellwether_core::engine::view::StatusView;
+use bellwether_core::time::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::options::Options;
 use super::senders::{Rates, Senders};
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::ports::Delivery;
 use crate::show::ViewAges;
+use crate::show::course::Courses;
 
 /// The conditions of `/readyz`, by name: `Ok` if the condition holds, else the reason why it does not.
 pub type Conditions = Vec<(String, Result<(), String>)>;
+
+/// The effective configuration, as the console shows it.
+#[derive(Debug, Clone)]
+pub struct ShownConfig {
+    /// The text of `bellwether config show --origin`, which has no secrets.
+    pub text: Arc<str>,
+    /// The time at which it was read.
+    pub read: Timestamp,
+}
 
 /// The channels through which the daemon and the server exchange data, at the server's end.
 #[derive(Clone)]
@@ -22,6 +34,12 @@ pub struct Shown {
     pub view: watch::Receiver<Arc<StatusView>>,
     /// The ages of the views.
     pub ages: ViewAges,
+    /// The courses of the rollouts.
+    pub courses: Courses,
+    /// The clock of the daemon.
+    pub clock: Arc<dyn Clock>,
+    /// The effective configuration; `None` if there is none to show.
+    pub config: watch::Receiver<Option<ShownConfig>>,
     /// The conditions that hold when this process is ready.
     pub conditions: watch::Receiver<Conditions>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
@@ -40,4 +58,8 @@ pub(super) struct App {
     pub(super) options: Options,
     pub(super) shown: Shown,
     pub(super) rates: Rates,
+    /// A permit for each stream to a live page.
+    pub(super) streams: Arc<Semaphore>,
+    /// The stop of the server, which ends the streams.
+    pub(super) stop: CancellationToken,
 }

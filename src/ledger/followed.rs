@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::engine::detail::RolloutDetail;
 use bellwether_core::engine::view::RolloutView;
-use bellwether_core::engine::{Engine, WorkloadState, show};
+use bellwether_core::engine::{Engine, WorkloadState, detail, show};
 use bellwether_core::ids::Workload;
 use bellwether_core::time::{Span, Timestamp};
 
@@ -69,7 +70,7 @@ impl FollowedPartition {
                 views.answers.extend(value.as_ref().and_then(|value| read(key, value).ok()));
             } else if let Some(workload) = workload_of(key)
                 && !views.workloads.contains_key(workload)
-                && let Some(rollouts) = self.follow(workload, &entries, now)
+                && let Some(rollouts) = self.follow(workload, &entries, now, &mut views.details)
             {
                 views.workloads.insert(workload.to_owned(), rollouts);
             }
@@ -77,12 +78,14 @@ impl FollowedPartition {
         views
     }
 
-    /// Follows a workload, and returns its rollouts; `None` if nothing that is shown has changed.
+    /// Follows a workload, adds the details of its rollout to `details`, and returns its rollouts; `None` if nothing that is shown
+    /// has changed.
     fn follow(
         &mut self,
         key: &str,
         entries: &BTreeMap<String, Option<Vec<u8>>>,
         now: Timestamp,
+        details: &mut Vec<(String, bool, RolloutDetail)>,
     ) -> Option<Vec<RolloutView>> {
         let earlier = self.going.remove(key);
         let followed = match entries.get(&format!("{key}/snap")) {
@@ -96,6 +99,9 @@ impl FollowedPartition {
         match followed.and_then(|followed| self.take_inputs(key, followed, entries)) {
             Ok(FollowedWorkload { state, seq, inputs }) => {
                 self.unreadable.remove(key);
+                if let (Some(rollout), Some(detail)) = (&state.rollout, detail::detail(&state)) {
+                    details.push((rollout.id.to_string(), rollout.ended.is_some(), detail));
+                }
                 let rollouts =
                     state.rollout.as_deref().into_iter().map(show::view).chain(show::queued(&state)).collect();
                 if state.active().is_some() || state.queued.is_some() {

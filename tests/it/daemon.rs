@@ -25,6 +25,7 @@ use bellwether::ports::{
 };
 use bellwether::shard::Shared;
 use bellwether::show::StatusBoard;
+use bellwether::show::course::Courses;
 use bellwether::telemetry;
 use bellwether::world::MemoryWorld;
 use bellwether_core::engine::Engine;
@@ -202,6 +203,7 @@ struct RunningDaemon {
     wakes: mpsc::Sender<Wake>,
     decisions: broadcast::Receiver<Decision>,
     view: watch::Receiver<Arc<StatusView>>,
+    courses: Courses,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -232,7 +234,7 @@ impl Setting {
         let cluster = Recorded { inner: self.world.clone(), records: Arc::clone(&self.records) };
         let (wakes, inbox) = mpsc::channel(64);
         let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
-        let (decisions, view) = (shows.decisions(), shows.watch());
+        let (decisions, view, courses) = (shows.decisions(), shows.watch(), shows.courses());
         let port = || Arc::new(self.world.clone());
         let executor = Executor::new(Arc::new(cluster), port(), port(), vec![port()]);
         let sinks = executor.sinks();
@@ -257,7 +259,7 @@ impl Setting {
         };
         let task = runtime.spawn(daemon::run(parts));
         runtime.spawn(self.world.clone().watch(wakes.clone(), Arc::clone(&self.clock) as _));
-        RunningDaemon { runtime, wakes, decisions, view, stop, task }
+        RunningDaemon { runtime, wakes, decisions, view, courses, stop, task }
     }
 
     /// Opens the journal's file, which is free when the last task of the previous daemon has ended.

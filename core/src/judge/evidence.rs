@@ -69,6 +69,11 @@ impl Evidence {
         }
     }
 
+    /// Returns the name of the measured value, such as `response-time p95` or `response-time above 250 ms`.
+    pub fn measured_name(&self) -> String {
+        self.name_and_limit().0
+    }
+
     /// Returns the limit with its sign and unit, such as `≤ 5 %`.
     pub fn shown_limit(&self) -> String {
         format!("{} {}", self.numbers.limit.kept(), self.name_and_limit().1)

@@ -68,6 +68,22 @@ impl Timer {
         Timer::Return,
     ];
 
+    /// Returns the meaning of the timer's time, as a phrase; `None` for one of the machinery.
+    fn meaning(self) -> Option<&'static str> {
+        match self {
+            Timer::Retry => Some("the next attempt of the write that has failed"),
+            Timer::PhaseDeadline => Some("the end of the time that this phase may take"),
+            Timer::HoldEnds => Some("the hold ends by itself"),
+            Timer::HoldExpires => Some("the rollout is given up if it is still held"),
+            Timer::MinTime => Some("the end of the least time that is judged"),
+            Timer::TestEnds => Some("the A/B test ends in a draw"),
+            Timer::Pause => Some("the end of the pause after the checks have passed"),
+            Timer::Patience => Some("the end of the patience with missing evidence"),
+            Timer::Grace => Some("the end of the grace for pods that do not run"),
+            Timer::Drained | Timer::Followed | Timer::ShareDeadline | Timer::Silence | Timer::Return => None,
+        }
+    }
+
     /// Returns whether the timer also runs while the cluster can't be seen: its end starts an attempt, or is given by the
     /// calendar.
     fn runs_unseen(self) -> bool {
@@ -114,6 +130,18 @@ impl Rollout {
             Due::Now | Due::Never => None,
         });
         pending.min()
+    }
+
+    /// Returns the times that people may want to know, each with its meaning as a phrase, the earliest first.
+    pub fn deadlines(&self) -> Vec<(Timestamp, &'static str)> {
+        if self.phase() == Phase::Ended {
+            return Vec::new();
+        }
+        let meanings = Timer::ALL.into_iter().filter_map(|timer| Some((timer, timer.meaning()?)));
+        let mut deadlines: Vec<_> =
+            meanings.filter_map(|(timer, meaning)| Some((self.ends(timer)?, meaning))).collect();
+        deadlines.sort_unstable();
+        deadlines
     }
 
     /// Returns the time that a timer waits for; `None` if it isn't running.

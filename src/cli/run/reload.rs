@@ -1,21 +1,37 @@
 //! Reloads of the policies, on SIGHUP and when a file of the configuration has changed. They apply to rollouts that begin later.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::policy::Policy;
+use bellwether_core::time::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::Common;
+use crate::clock::Clock;
 use crate::config::{self, Sources};
+use crate::http::ShownConfig;
 use crate::metrics;
 
 /// The interval at which the files are read. The kubelet brings the change of a ConfigMap within about a minute.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Reloads the policies for as long as the daemon runs. A configuration with problems is logged and changes nothing.
-pub(super) async fn follow(common: Common, policies: watch::Sender<Vec<Policy>>) {
+/// Returns the effective configuration with the origin of each value; `None` if it can't be read.
+pub(super) fn shown(sources: &Sources, now: Timestamp) -> Option<ShownConfig> {
+    let text = config::show(sources, true).ok()?;
+    Some(ShownConfig { text: text.into(), read: now })
+}
+
+/// Reloads the policies for as long as the daemon runs, and publishes the configuration that the console shows. A configuration with
+/// problems is logged and changes nothing.
+pub(super) async fn follow(
+    common: Common,
+    clock: Arc<dyn Clock>,
+    policies: watch::Sender<Vec<Policy>>,
+    config: watch::Sender<Option<ShownConfig>>,
+) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => Some(hangup),
         Err(error) => {
@@ -30,7 +46,9 @@ pub(super) async fn follow(common: Common, policies: watch::Sender<Vec<Policy>>)
         let now = contents(&sources);
         if is_asked || now != loaded {
             loaded = now;
-            reload(&sources, &policies);
+            if reload(&sources, &policies) {
+                config.send_replace(shown(&sources, clock.now()));
+            }
         }
     }
 }
@@ -46,18 +64,21 @@ async fn asked(hangup: &mut Option<Signal>) -> bool {
     }
 }
 
-fn reload(sources: &Sources, policies: &watch::Sender<Vec<Policy>>) {
+/// Returns whether the new configuration is in force.
+fn reload(sources: &Sources, policies: &watch::Sender<Vec<Policy>>) -> bool {
     match config::load(sources) {
         Ok(config) => {
             tracing::info!(policies = config.policies.len(), "policies reloaded; other changes need a restart");
             metrics::config_reload(true);
             policies.send_replace(config.policies);
+            true
         }
         Err(report) => {
             metrics::config_reload(false);
             tracing::error!(
                 "the new configuration is refused and the old one stays in force; correct the files:\n{report}"
             );
+            false
         }
     }
 }
@@ -102,7 +123,7 @@ mod tests {
         let policies = watch::Sender::default();
         for (text, expected) in [("cluster = 7", 0), (POLICY, 1), ("cluster = 7", 1)] {
             std::fs::write(&file, text).unwrap();
-            reload(&sources, &policies);
+            assert_eq!(reload(&sources, &policies), text == POLICY, "{text}");
             assert_eq!(policies.borrow().len(), expected, "{text}");
         }
     }

@@ -48,6 +48,7 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
     let has_ended = |view: &Arc<StatusView>| view.rollouts.values().all(|shown| shown.ended.is_some());
     let shown = tokio::time::timeout(LONG, daemon.view.wait_for(has_ended)).await;
     let shown_by_owner = Arc::clone(&*shown.expect("the end is not shown in time").unwrap());
+    let courses_by_owner = daemon.courses.clone();
     daemon.stop().await;
 
     let batches = setting.records.batches.lock().unwrap().clone();
@@ -55,6 +56,7 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
     assert!(inputs > 5, "{inputs} inputs lie between the snapshots");
     let mut entries = BTreeMap::new();
     let (mut steady, mut shown) = (FollowedPartition::new("test"), BTreeMap::new());
+    let courses_by_follower = Courses::default();
     for (n, puts) in batches.iter().enumerate() {
         for (key, value) in puts {
             match value {
@@ -65,6 +67,9 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
         note(&mut steady, puts);
         let views = steady.apply(now());
         assert_eq!(views.is_all, n == 0);
+        for (rollout, has_ended, detail) in views.details.clone() {
+            courses_by_follower.note(&rollout, has_ended, detail);
+        }
         shown.extend(rollouts_of(views));
         let expected = owned(&entries, &setting.policies);
         assert_eq!(shown, expected, "after commit {n}, one by one");
@@ -75,6 +80,13 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
     }
     for (id, rollout) in shown.into_values().flatten() {
         assert_eq!(shown_by_owner.rollouts.get(&id), Some(&rollout), "as the owner has shown it");
+        let (by_owner, by_follower) = (courses_by_owner.of(&id).unwrap(), courses_by_follower.of(&id).unwrap());
+        assert_eq!(by_owner.shares, by_follower.shares, "{id}");
+        assert_eq!(by_owner.checks, by_follower.checks, "{id}");
+        assert!(by_owner.shares.points().iter().any(|(_, shares)| shares.asked > 0.0 && shares.seen.is_some()), "{id}");
+        let looked = by_owner.checks.values().flat_map(|check| check.series.points());
+        assert!(looked.clone().any(|(_, point)| point.subject.is_some()), "{id}");
+        assert!(!by_owner.detail.steps.is_empty() && !by_owner.detail.arms.is_empty(), "{id}");
     }
 }
 

@@ -105,12 +105,13 @@ impl fmt::Display for WorstStratum {
 impl SequentialFinding {
     /// Returns whether the evidence against the version reaches the check's level.
     pub(crate) fn alarms(&self) -> bool {
-        self.alarm.1 >= -libm::log(self.rule.level())
+        let (ln_e, level) = self.alarm_beside_level();
+        ln_e >= level
     }
 
     /// Returns whether the evidence for the version reaches `beta`, and no incident is going on; true if no proof is asked for.
     pub(crate) fn passes(&self) -> bool {
-        self.shown.is_none_or(|(_, ln_e)| ln_e >= -libm::log(self.rule.beta) && !self.incident)
+        self.proof_beside_level().is_none_or(|(ln_e, level)| ln_e >= level && !self.incident)
     }
 
     /// Returns an interval that holds the true share with 95 % confidence at every look; `None` if nothing was counted.
@@ -232,14 +233,29 @@ impl SequentialFinding {
 
     /// Returns the limit for the share of the counted requests, as people read it.
     pub(crate) fn limit(&self, numbers: &Numbers) -> String {
+        Unit::Percent.show(self.limit_share(numbers))
+    }
+
+    /// Returns the limit for the share of the counted requests, from 0 to 1.
+    pub(crate) fn limit_share(&self, numbers: &Numbers) -> f64 {
         let is_raised = self.stable_breaks.is_some() && numbers.stable.is_none();
-        let share = match (numbers.kind, numbers.limit) {
+        match (numbers.kind, numbers.limit) {
             (MetricKind::Histogram, _) => self.allowed,
             (_, Limit::Max(_)) if is_raised => self.allowed,
             (_, Limit::Min(_)) if is_raised => 1.0 - self.allowed,
             (_, limit) => limit.value(),
-        };
-        Unit::Percent.show(share)
+        }
+    }
+
+    /// Returns the natural logarithms of the evidence against the version and of the evidence that is an alarm.
+    pub(crate) fn alarm_beside_level(&self) -> (f64, f64) {
+        (self.alarm.1, -libm::log(self.rule.level()))
+    }
+
+    /// Returns the natural logarithms of the evidence for the version and of the evidence that is a proof; `None` if no proof is
+    /// asked for.
+    pub(crate) fn proof_beside_level(&self) -> Option<(f64, f64)> {
+        self.shown.map(|(_, ln_e)| (ln_e, -libm::log(self.rule.beta)))
     }
 }
 

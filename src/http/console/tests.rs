@@ -1,0 +1,406 @@
+//! Tests of the console's pages over a real socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::engine::detail::{
+    ArmPods, ArmValue, CheckNumbers, PlannedStep, RolloutDetail, RolloutLook, Weighed,
+};
+use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
+use bellwether_core::ids::Weight;
+use bellwether_core::measure::metric::{Limit, Unit};
+use bellwether_core::time::{Span, Timestamp};
+use quick_xml::events::Event;
+
+use crate::http::tests::{Server, get_html, server_of, server_with_courses};
+use crate::http::{Options, ShownConfig};
+use crate::show::ViewAges;
+use crate::show::course::Courses;
+
+/// A text that ends attributes, elements and scripts, and that begins new ones.
+const HOSTILE: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{{7*7}}]]>";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Returns a running rollout with a change.
+pub(in crate::http) fn rollout(change: impl FnOnce(&mut RolloutView)) -> RolloutView {
+    let image = |tag| [("app".to_owned(), format!("registry.example/shop/web:{tag}"))].into();
+    let decision = |second, decision: &str, step| DecisionView {
+        at: at(second),
+        decision: decision.to_owned(),
+        reason: format!("{decision} for a reason"),
+        step: Some((step, 3)),
+    };
+    let mut rollout = RolloutView {
+        id: "web-1".to_owned(),
+        workload: "prod/shop/Deployment/web".to_owned(),
+        from: image("1.0.0"),
+        to: image("1.1.0"),
+        policy: "careful@1a2b3c".to_owned(),
+        mode: "enforce".to_owned(),
+        phase: "stepping".to_owned(),
+        step: Some((2, 3)),
+        weight: Weight::percent(25),
+        observed: Some(0.247),
+        held: None,
+        outcome: None,
+        reason: "every check passes so far".to_owned(),
+        next: "50 % of the traffic, if every check passes".to_owned(),
+        since: at(700),
+        started: at(0),
+        ended: None,
+        checks: vec![CheckView {
+            name: "errors".to_owned(),
+            verdict: "pass".to_owned(),
+            canary: Some("0.5 %".to_owned()),
+            canary_between: Some("0.4 % to 0.6 %".to_owned()),
+            stable: Some("0.44 %".to_owned()),
+            stable_between: None,
+            limit: "≤ 1 %".to_owned(),
+            n: 2418,
+            window: Span::from_secs(300),
+            sentence: "errors 0.5 % is not shown to be > 1 %".to_owned(),
+        }],
+        history: vec![decision(0, "start", 1), decision(60, "advance", 1), decision(700, "advance", 2)],
+        age: None,
+    };
+    change(&mut rollout);
+    rollout
+}
+
+/// Returns a view of many rollouts of all kinds.
+pub(in crate::http) fn many(count: usize) -> StatusView {
+    let outcomes = [None, Some("promoted"), Some("rolled-back"), Some("refused"), None, None, None, Some("promoted")];
+    let of = |n: usize| {
+        rollout(|shown| {
+            shown.id = format!("workload-{n:04}-{:010x}", n * 7919);
+            shown.workload = format!("prod/shop-{}/Deployment/workload-{n:04}", n % 10);
+            shown.policy = if n % 3 == 0 { "careful@1a2b3c".to_owned() } else { "quick@4d5e6f".to_owned() };
+            shown.outcome = outcomes[n % 8].map(str::to_owned);
+            // Many are equal, so that the order of equal ones is tested.
+            shown.since = at(n as i64 % 50);
+            shown.ended = shown.outcome.is_some().then(|| at(n as i64 % 50 + 100));
+            match n % 8 {
+                4 => shown.held = Some("a person paused it".to_owned()),
+                5 => shown.phase = RolloutView::QUEUED.to_owned(),
+                6 if n % 16 == 6 => shown.phase = RolloutView::UNREADABLE.to_owned(),
+                _ => {}
+            }
+        })
+    };
+    let rollouts: BTreeMap<String, RolloutView> = (0..count).map(of).map(|shown| (shown.id.clone(), shown)).collect();
+    StatusView { rollouts, ..StatusView::default() }
+}
+
+/// Returns details of a rollout after a look.
+fn detail(second: i64, name: &str) -> RolloutDetail {
+    let value = |value: f64, n| Some(ArmValue { value, between: Some((value * 0.8, value * 1.3)), n });
+    let pods = |arm, wanted, ready, problem: Option<&str>| ArmPods {
+        arm,
+        wanted,
+        updated: wanted,
+        outdated: 0,
+        ready,
+        available: ready,
+        restarts: 0,
+        problem: problem.map(str::to_owned),
+    };
+    let step = |percent| PlannedStep {
+        weight: Weight::percent(percent),
+        min_time: Span::from_secs(600),
+        checks: vec![name.to_owned()],
+    };
+    RolloutDetail {
+        steps: [5, 25, 50].map(step).into(),
+        guard: Some(Span::from_secs(300)),
+        arms: vec![pods("stable", 4, 4, None), pods("canary", 2, 1, Some(name))],
+        asked: if second < 700 { 0.05 } else { 0.25 },
+        routed: Some(0.25),
+        route: Some("accepted by the gateway".to_owned()),
+        deadlines: vec![(at(1300), "the end of the least time that is judged")],
+        look: Some(RolloutLook {
+            at: at(second),
+            seen: Some(0.247),
+            checks: vec![CheckNumbers {
+                check: name.to_owned(),
+                measured: name.to_owned(),
+                unit: Unit::Percent,
+                limit: Limit::Max(0.01),
+                subject: value(0.005, 2418),
+                stable: value(0.0044, 9000),
+                against: Some(Weighed { ln_e: 1.2, boundary: 6.9 }),
+                toward: Some(Weighed { ln_e: 2.2, boundary: 4.6 }),
+                breaches: (0, 1),
+            }],
+        }),
+    }
+}
+
+/// Returns the courses of rollouts that have been looked at some times.
+fn courses(ids: &[&str], name: &str) -> Courses {
+    let courses = Courses::default();
+    for id in ids {
+        (60..1200).step_by(60).for_each(|second| courses.note(id, false, detail(second, name)));
+    }
+    courses
+}
+
+/// Returns a view with a rollout of each standing, and an answer to an event.
+fn view() -> StatusView {
+    let mut view = many(16);
+    let shown = rollout(|_| {});
+    let answer = AnswerView {
+        source: "/ci".to_owned(),
+        id: "build/9".to_owned(),
+        result: AnswerView::TAKEN.to_owned(),
+        reason: "it begins".to_owned(),
+        rollout: Some(shown.id.clone()),
+        at: at(0),
+    };
+    view.answers.insert("digest".to_owned(), answer);
+    view.rollouts.insert(shown.id.clone(), shown);
+    view
+}
+
+async fn server() -> Server {
+    let config = ShownConfig { text: "cluster = \"prod\"    # bellwether.toml:1\n\n[kafka]\n".into(), read: at(0) };
+    server_with_courses(Options::default(), view(), courses(&["web-1"], "errors"), Some(config)).await
+}
+
+/// Checks that each element of a page is closed by its own end, and returns the values of the attributes with these names.
+fn attributes(page: &str, names: &[&str]) -> Vec<String> {
+    let mut reader = quick_xml::Reader::from_str(page);
+    reader.config_mut().check_end_names = true;
+    let (mut values, mut open) = (Vec::new(), 0);
+    loop {
+        let event = reader.read_event().unwrap_or_else(|error| {
+            let near = page.get(reader.error_position() as usize..).unwrap_or_default();
+            panic!("{error} before {:?}", near.chars().take(200).collect::<String>())
+        });
+        let element = match &event {
+            Event::Start(element) => {
+                open += 1;
+                element
+            }
+            Event::Empty(element) => element,
+            Event::End(_) => {
+                open -= 1;
+                continue;
+            }
+            Event::Eof => break,
+            _ => continue,
+        };
+        for attribute in element.attributes() {
+            let attribute = attribute.unwrap();
+            let name = String::from_utf8_lossy(attribute.key.as_ref()).into_owned();
+            assert!(!name.starts_with("on") && name != "style", "{name} is inline");
+            if names.contains(&name.as_str()) {
+                values.push(String::from_utf8_lossy(&attribute.value).replace("&#38;", "&").replace("&amp;", "&"));
+            }
+        }
+    }
+    assert_eq!(open, 0, "an element has no end");
+    values
+}
+
+#[tokio::test]
+async fn every_link_of_the_pages_leads_to_a_page() {
+    let server = server().await;
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec!["/".to_owned()]);
+    while let Some(path) = waiting.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        let (status, kind, body) = get_html(&server.base, &path).await;
+        assert_eq!(status, 200, "{path}");
+        if !kind.starts_with("text/html") {
+            continue;
+        }
+        for link in attributes(&body, &["href", "src", "action", "data-live"]) {
+            assert!(
+                link.starts_with('/') && !link.starts_with("//") || link.starts_with('#'),
+                "{path} links to {link}"
+            );
+            if let Some(id) = link.strip_prefix('#') {
+                assert!(body.contains(&format!("id=\"{id}\"")), "{path} has no {link}");
+            } else if !link.starts_with("/live?") && link != "/live" {
+                waiting.push(link);
+            }
+        }
+    }
+    assert!(seen.len() > 30, "{seen:?}");
+}
+
+#[tokio::test]
+async fn no_page_names_another_host() {
+    let server = server().await;
+    for path in ["/", "/rollouts/web-1", "/health", "/rollouts/none", "/style.css", "/live.js"] {
+        let (_, _, body) = get_html(&server.base, path).await;
+        let body = body.replace("registry.example/", "");
+        for part in ["http:", "https:", "//cdn", "url(", "@import", "javascript:"] {
+            assert!(!body.contains(part), "{path} contains {part}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_page_forbids_scripts_and_styles_of_others() {
+    let server = server().await;
+    for path in ["/", "/rollouts/web-1", "/rollouts/none", "/health", "/nothing"] {
+        let response = crate::http::tests::client().get(format!("{}{path}", server.base)).send().await.unwrap();
+        let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_hostile_text_is_shown_and_does_nothing() {
+    let hostile = rollout(|shown| {
+        let text = || HOSTILE.to_owned();
+        shown.id = text();
+        shown.workload = format!("prod/{}/Deployment/{}", HOSTILE.replace('/', "_"), HOSTILE.replace('/', "_"));
+        shown.from = [(text(), text())].into();
+        shown.to = [(text(), format!("{HOSTILE}:2"))].into();
+        (shown.policy, shown.phase, shown.mode) = (text(), text(), text());
+        (shown.reason, shown.next, shown.held) = (text(), text(), Some(text()));
+        let check = &mut shown.checks[0];
+        (check.name, check.verdict, check.limit, check.sentence) = (text(), text(), text(), text());
+        (check.canary, check.stable, check.canary_between) = (Some(text()), Some(text()), Some(text()));
+        shown.history.iter_mut().for_each(|entry| (entry.decision, entry.reason) = (text(), text()));
+    });
+    let other = rollout(|shown| {
+        shown.workload = hostile.workload.clone();
+        (shown.outcome, shown.reason) = (Some(HOSTILE.to_owned()), HOSTILE.to_owned());
+    });
+    let answer = AnswerView {
+        source: HOSTILE.to_owned(),
+        id: HOSTILE.to_owned(),
+        result: HOSTILE.to_owned(),
+        reason: HOSTILE.to_owned(),
+        rollout: Some(HOSTILE.to_owned()),
+        at: at(0),
+    };
+    let view = StatusView {
+        rollouts: [hostile, other].map(|shown| (shown.id.clone(), shown)).into(),
+        answers: [("digest".to_owned(), answer)].into(),
+        ..StatusView::default()
+    };
+    let config = ShownConfig { text: format!("key = \"{HOSTILE}\" # {HOSTILE}\n").into(), read: at(0) };
+    let courses = courses(&[HOSTILE], HOSTILE);
+    let server = server_with_courses(Options::default(), view, courses, Some(config)).await;
+    server.conditions.send_replace(vec![(HOSTILE.to_owned(), Err(HOSTILE.to_owned()))]);
+    let id: String = form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect::<String>().replace('+', "%20");
+    for (path, times) in [
+        ("/".to_owned(), 5),
+        (format!("/?q={id}&namespace={id}&policy={id}&status={id}&sort={id}&page={id}"), 1),
+        (format!("/rollouts/{id}"), 30),
+        (format!("/rollouts/no-{id}"), 1),
+        ("/health".to_owned(), 3),
+    ] {
+        let (_, _, body) = get_html(&server.base, &path).await;
+        attributes(&body, &[]);
+        assert!(!body.contains("<script>") && !body.contains("<img src=x"), "{path}");
+        assert_eq!(body.matches("<script ").count(), 1, "{path} has its own script alone");
+        let escaped = body.matches("script&#62;alert(1)").count();
+        assert!(escaped >= times, "{path} shows {escaped} hostile texts, {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_list_is_answered_at_no_one_and_ten_thousand_rollouts() {
+    for (count, rows, part) in
+        [(0, 0, "No rollouts yet."), (1, 1, "1 rollout</caption>"), (10_000, 100, "1–100 of 10000 rollouts</caption>")]
+    {
+        let (server, _posted) = server_of(Options::default(), None, many(count), ViewAges::default()).await;
+        let started = std::time::Instant::now();
+        let (status, _, body) = get_html(&server.base, "/").await;
+        let took = started.elapsed();
+        println!("{count} rollouts: {} bytes in {took:?}", body.len());
+        assert_eq!((status, body.matches("<tr role=\"row\" class=").count()), (200, rows));
+        assert!(body.contains(part) && body.len() < 400_000, "{count}: {} bytes", body.len());
+        attributes(&body, &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_filter_leaves_a_message_when_nothing_is_like_it() {
+    let server = server().await;
+    let (_, _, body) = get_html(&server.base, "/?q=nothing+is+like+this").await;
+    assert!(body.contains("No rollout is like this.") && body.contains("value=\"nothing is like this\""), "{body}");
+}
+
+#[tokio::test]
+async fn a_rollout_has_its_reason_steps_checks_pods_and_decisions() {
+    let server = server().await;
+    let (status, _, body) = get_html(&server.base, "/rollouts/web-1").await;
+    assert_eq!(status, 200);
+    for part in [
+        "every check passes so far",
+        "1.0.0 → 1.1.0",
+        "50 % of the traffic, if every check passes",
+        "the end of the least time that is judged",
+        "0.4 % to 0.6 %",
+        "<polyline class=\"line canary\"",
+        "<polygon class=\"band stable\"",
+        "Evidence against the version: <strong>3.3</strong> to 1, at 992 to 1 it is rolled back.",
+        "1 of 2",
+        "advance for a reason",
+        "it begins",
+        "bellwether why web-1",
+        "emit abort --workload prod/shop/Deployment/web --rollout web-1",
+    ] {
+        // The deadline is long past at the present time of the test's clock.
+        let is_past = part.starts_with("the end of the least time");
+        assert!(body.contains(part) != is_past, "{part}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_not_there_is_told_with_its_status() {
+    let server = server().await;
+    assert_eq!(get_html(&server.base, "/rollouts/none").await.0, 404);
+    let unread = ViewAges::new(2);
+    let (server, _posted) = server_of(Options::default(), None, StatusView::default(), unread).await;
+    let (status, _, body) = get_html(&server.base, "/rollouts/none").await;
+    assert!(status == 503 && body.contains("partition 0 is not read yet"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn the_health_shows_conditions_and_configuration() {
+    let server = server().await;
+    server.conditions.send_replace(vec![("kafka".to_owned(), Err("no broker".to_owned()))]);
+    let (status, _, body) = get_html(&server.base, "/health").await;
+    assert_eq!(status, 200, "the page is there when the process is not ready");
+    for part in ["Not ready", "no broker", "cluster = &#34;prod&#34;", "# bellwether.toml:1"] {
+        assert!(body.contains(part), "{part}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_live_page_hears_of_a_change_and_the_streams_are_bounded() {
+    let server = server().await;
+    let open =
+        async |path: &str| crate::http::tests::client().get(format!("{}{path}", server.base)).send().await.unwrap();
+    let mut stream = open("/live?rollout=web-1").await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let event = stream.chunk().await.unwrap().unwrap();
+    assert!(event.starts_with(b"event: changed"), "{event:?}");
+    let next = tokio::time::timeout(std::time::Duration::from_millis(1500), stream.chunk()).await;
+    assert!(next.is_err(), "nothing has changed: {next:?}");
+    let changed = rollout(|shown| shown.weight = Weight::percent(50));
+    let changed = StatusView { rollouts: [(changed.id.clone(), changed)].into(), ..StatusView::default() };
+    server.view.send_replace(std::sync::Arc::new(changed));
+    let event = tokio::time::timeout(std::time::Duration::from_secs(3), stream.chunk()).await.unwrap();
+    assert!(event.unwrap().unwrap().starts_with(b"event: changed"));
+    let mut streams = vec![stream];
+    let refused = loop {
+        let next = open("/live").await;
+        if next.status() != 200 {
+            break next;
+        }
+        streams.push(next);
+    };
+    assert_eq!((refused.status().as_u16(), streams.len()), (503, super::live::MOST_STREAMS));
+}
