@@ -35,12 +35,12 @@ pub(super) fn routes() -> Router<App> {
         .route("/rollouts/{id}", get(rollout))
         .route("/health", get(health))
         .route("/live", get(live::stream))
-        .route("/style.css", get(|| asset("text/css; charset=utf-8", include_str!("console/style.css"))))
-        .route("/live.js", get(|| asset("text/javascript; charset=utf-8", include_str!("console/live.js"))))
-        .route("/icon.svg", get(|| asset("image/svg+xml", include_str!("console/icon.svg"))))
+        .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("console/style.css"))))
+        .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("console/live.js"))))
+        .route("/icon.svg", get(async || asset("image/svg+xml", include_str!("console/icon.svg"))))
 }
 
-async fn asset(kind: &'static str, text: &'static str) -> Response {
+fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 

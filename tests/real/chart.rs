@@ -186,7 +186,7 @@ fn strip(value: &mut Value, keys: &[&str]) {
             fields.values_mut().for_each(|field| strip(field, keys));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| strip(item, keys)),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

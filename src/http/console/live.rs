@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use bellwether_core::engine::view::RolloutView;
@@ -97,9 +96,7 @@ impl Watched {
 /// Handles `GET /live`. The first event comes at once: the page may have changed since it was rendered.
 pub(super) async fn stream(State(app): State<App>, Query(query): Query<LiveQuery>) -> Response {
     let Ok(place) = Arc::clone(&app.streams).try_acquire_owned() else {
-        let mut answer = busy("as many pages are live as can be; this one asks again at intervals");
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        return answer;
+        return busy("as many pages are live as can be; this one asks again at intervals");
     };
     let stop = app.stop.clone();
     let (told, started) = (Stopwatch::start(), Stopwatch::start());

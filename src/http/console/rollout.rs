@@ -86,8 +86,6 @@ struct CheckRow {
 /// A check's chart with its words.
 struct CheckFigure {
     measured: String,
-    /// The name of the judged arm.
-    judged: &'static str,
     badge: Option<Badge>,
     sentence: String,
     chart: CheckChart,
@@ -321,7 +319,6 @@ fn figures(rollout: &RolloutView, course: &Course, axis: &TimeAxis) -> Vec<Check
         let numbers = &course.numbers;
         Some(CheckFigure {
             measured: numbers.measured.clone(),
-            judged: if rollout.phase == "guarding" && check.is_some() { "promoted version" } else { "canary" },
             badge: check.map(|check| Badge::of_verdict(&check.verdict)),
             sentence: check.map(|check| check.sentence.clone()).unwrap_or_default(),
             chart: CheckChart::new(&course.series, axis, numbers.limit, numbers.unit)?,
@@ -348,7 +345,7 @@ fn summary(numbers: &CheckNumbers) -> String {
         format!("{name} {}{of}{between}", numbers.unit.show(arm.value))
     };
     let limit = format!("limit {} {}", numbers.limit.kept(), numbers.unit.show(numbers.limit.value()));
-    format!("{}; {}; {limit}", arm("canary", numbers.subject), arm("stable", numbers.stable))
+    format!("{}; {}; {limit}", arm("new version", numbers.subject), arm("stable", numbers.stable))
 }
 
 fn evidence(numbers: &CheckNumbers) -> Vec<EvidenceWords> {

@@ -63,7 +63,12 @@ impl Standing {
     pub(super) fn label(self) -> &'static str {
         match self {
             Standing::RolledBack => "rolled back",
-            other => other.name(),
+            Standing::Unreadable
+            | Standing::Held
+            | Standing::Running
+            | Standing::Queued
+            | Standing::Stopped
+            | Standing::Promoted => self.name(),
         }
     }
 
