@@ -45,7 +45,10 @@ impl Rollout {
 
     /// Returns the hold for a phase that takes too long and has no other way out.
     fn slow_phase(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
-        if !self.is_due(Timer::PhaseDeadline, context.now) {
+        // A hold for another cause keeps the phase from going on. Its time is left out for good when it ends.
+        let held = self.current.hold.as_ref().filter(|hold| hold.cause != HoldCause::Slow);
+        let held_for = held.map_or(Span::ZERO, |hold| Span::between(hold.since, context.now));
+        if self.ends(Timer::PhaseDeadline).is_none_or(|at| held_for.after(at) > context.now) {
             return None;
         }
         let stays = next(self.phase(), Trigger::Overdue) == NextPhase::Stay;

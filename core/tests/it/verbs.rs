@@ -5,6 +5,7 @@ use bellwether_core::ids::{Images, Weight};
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
+use bellwether_core::time::Span;
 use serde_json::json;
 
 use bellwether_sim::story::{Story, images, policy, workload};
@@ -122,6 +123,23 @@ fn the_time_on_hold_does_not_count_against_a_deadline() {
     story.run(30 * 60);
     story.say("resume", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::Promoted));
+}
+
+/// The act of the phase fails all the time, so that the rollout is held once the phase has had its time.
+#[test]
+fn the_time_of_a_freeze_that_ends_by_itself_does_not_count_against_a_deadline() {
+    let mut story = first_step(json!({ "ready-within": "2m", "step": two_steps() }));
+    story.acts_fail = true;
+    while story.rollout().phase() != Phase::Growing {
+        story.second();
+    }
+    let until = Span::from_secs(1800).after(story.now);
+    story.say("freeze", json!({ "scope": "test/shop", "until": until.to_string() }));
+    assert_eq!(story.run(1800 + 60), None);
+    assert_eq!(story.rollout().current.hold, None, "{:?}", story.whys());
+    assert_eq!(story.kinds().iter().filter(|kind| *kind == "hold").count(), 1, "{:?}", story.whys());
+    story.run_until_held(" fails, ");
+    assert!(Span::between(until, story.now) >= Span::from_secs(100), "{:?}", story.whys());
 }
 
 #[test]
