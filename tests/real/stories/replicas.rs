@@ -81,7 +81,7 @@ async fn answers_for_the_other(daemon: &Daemon, workload: &str, id: &RolloutId) 
         let (age, body) = answer(daemon, path, "bellwether-view-age").await?;
         let age: f64 = age.context("the answer has no age")?.parse()?;
         ensure!(age < 15.0, "{path} is {age} s old");
-        ensure!(body.contains(if path == "/" { "as of" } else { &id.0 }), "{path}: {body}");
+        ensure!(body.contains(if path == "/" { ">seen " } else { &id.0 }), "{path}: {body}");
         let (problem, _) = answer(daemon, path, "bellwether-view-problem").await?;
         ensure!(problem.is_none(), "{path}: {problem:?}");
     }
