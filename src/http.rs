@@ -46,9 +46,6 @@ pub use self::state::{Conditions, Shown, ShownConfig};
 /// The largest body of a request, in bytes. An event has a few hundred.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// The verdicts whose checks `/metrics` counts: all of them.
-const VERDICTS: [Verdict; 4] = [Verdict::Pass, Verdict::Regressed, Verdict::Insufficient, Verdict::Blind];
-
 /// An error of the HTTP server.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -191,7 +188,7 @@ async fn metrics(State(app): State<App>) -> Response {
     counts.into_iter().for_each(|(phase, count)| crate::metrics::rollouts(phase, count));
     let running = || view.rollouts.values().filter(|shown| shown.is_running());
     crate::metrics::held(running().filter(|shown| shown.held.is_some()).count());
-    for verdict in VERDICTS.map(|verdict| verdict.to_string()) {
+    for verdict in Verdict::ALL.map(|verdict| verdict.to_string()) {
         let checks = running().flat_map(|shown| &shown.checks).filter(|check| check.verdict == verdict);
         crate::metrics::checks(&verdict, checks.count());
     }

@@ -114,7 +114,9 @@ impl StatusBoard {
                 running.remove(&state.workload);
             }
         });
-        if let (Some(rollout), Some(detail)) = (&state.rollout, detail::detail(state)) {
+        if let Some(rollout) = state.rollout.as_ref().filter(|rollout| self.courses.keeps(&rollout.id.0))
+            && let Some(detail) = detail::detail(state)
+        {
             self.courses.note(&rollout.id.0, rollout.ended.is_some(), detail);
         }
         state.rollout.iter().for_each(|rollout| self.put(show::view(rollout)));

@@ -5,6 +5,7 @@
 //! [`Options`], and [`Options::each`].
 
 mod alertmanager;
+mod channel;
 mod delivery;
 mod discord;
 mod http;
@@ -199,23 +200,29 @@ fn secret_of(value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secre
     }
 }
 
+/// Returns a secret that has to be configured, itself or by the file `key`.
+fn required(value: Option<&Secret>, file: Option<&Path>, key: &'static str) -> Result<SecretString, SinkError> {
+    secret_of(value, file)?.ok_or(SinkError::Missing(key))
+}
+
 /// Returns the problem of a sink that has neither the secret itself nor the file `key` with it.
 fn missing(value: Option<&Secret>, file: Option<&PathBuf>, key: &'static str) -> Vec<(&'static str, String)> {
     let is_missing = value.is_none() && file.is_none();
     is_missing.then(|| (key, format!("the sink needs a secret; name its file in `{key}`"))).into_iter().collect()
 }
 
+fn is_http_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 /// Returns `text` as it is if it is an HTTP URL.
 fn http_url(text: SecretString, service: &'static str, example: &'static str) -> Result<SecretString, SinkError> {
-    let url = Url::parse(text.expose_secret()).ok();
-    let is_http = url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    is_http.then_some(text).ok_or(SinkError::NotAUrl { service, example })
+    is_http_url(text.expose_secret()).then_some(text).ok_or(SinkError::NotAUrl { service, example })
 }
 
 /// Returns the problem of a URL in the configuration that is no HTTP URL.
 fn url_problem(key: &'static str, url: &str, example: &str) -> Option<(&'static str, String)> {
-    let is_http = Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    (!is_http).then(|| (key, format!("{url:?} is not an HTTP URL such as {example:?}")))
+    (!is_http_url(url)).then(|| (key, format!("{url:?} is not an HTTP URL such as {example:?}")))
 }
 
 /// Returns the URL with further segments at the end of its path.

@@ -23,6 +23,9 @@ use crate::exit;
 use crate::ports::{NotificationError, NotificationSink};
 use crate::telemetry;
 
+/// The remedy for a sink that can't be opened or refuses.
+pub(super) const REMEDY: &str = "see the section of the sink in the configuration";
+
 /// A sink as the executor takes it.
 type DynSink = Arc<dyn NotificationSink>;
 
@@ -136,14 +139,13 @@ fn list(config: &Config, sinks: Vec<OpenedSink>, output: Output) -> anyhow::Resu
 
 /// Sends a test notification to a sink, and an on-call tool its end as well.
 async fn test(config: &Config, name: &str, sink: anyhow::Result<DynSink>) -> CheckFinding {
-    let remedy = "see the section of the sink in the configuration";
     let sink = match sink {
         Ok(sink) => sink,
-        Err(error) => return CheckFinding::problem(name, with_causes(&error), remedy),
+        Err(error) => return CheckFinding::problem(name, with_causes(&error), REMEDY),
     };
     match send_test(&config.cluster, &sink, SystemClock.now()).await {
         Ok(()) => CheckFinding::fine(name, "it took the test notification"),
-        Err(error) => CheckFinding::problem(name, error.to_string(), remedy),
+        Err(error) => CheckFinding::problem(name, error.to_string(), REMEDY),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::show::ViewAges;
 
 mod chart;
 mod fleet;
+mod headline;
 mod health;
 pub(super) mod live;
 mod rollout;

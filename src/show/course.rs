@@ -145,6 +145,12 @@ impl Courses {
         kept.courses.get(rollout).cloned()
     }
 
+    /// Returns whether details of a rollout would be kept.
+    pub fn keeps(&self, rollout: &str) -> bool {
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        kept.courses.contains_key(rollout) || kept.courses.len() < MOST_COURSES || !kept.ended.is_empty()
+    }
+
     /// Notes the present details of a rollout.
     pub fn note(&self, rollout: &str, has_ended: bool, detail: RolloutDetail) {
         // Poisoning is harmless: each change leaves the courses consistent.
@@ -258,10 +264,12 @@ mod tests {
         for n in 0..MOST_COURSES {
             courses.note(&format!("r{n}"), false, detail(1));
         }
+        assert!(courses.keeps("r7") && !courses.keeps("late"));
         courses.note("late", false, detail(1));
         assert_eq!(courses.of("late"), None, "all others run");
         courses.note("r7", true, detail(2));
         courses.note("r3", true, detail(2));
+        assert!(courses.keeps("late"));
         courses.note("r7", true, detail(3));
         courses.note("late", false, detail(1));
         assert!(courses.of("late").is_some() && courses.of("r7").is_none() && courses.of("r3").is_some());

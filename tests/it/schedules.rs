@@ -2,7 +2,7 @@
 //!
 //! The cluster and the metrics are the world in memory, the topic and the journal are `broker.rs`, and `ports.rs` makes the ports
 //! fail. Time is tokio's paused clock, so a schedule of an hour takes milliseconds, and a seed gives the same faults each time.
-//! `BELLWETHER_SEED=N` runs one seed, and `BELLWETHER_SCHEDULES=N` the seeds below N.
+//! `BELLWETHER_SEED=N` runs one seed, and `BELLWETHER_SCHEDULES=N` the seeds below N, from `BELLWETHER_FIRST` on.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -285,7 +285,8 @@ async fn run(seed: u64, policies: Vec<Policy>) {
 fn every_schedule_of_faults_ends_as_the_one_without() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let one = number("BELLWETHER_SEED");
-    let seeds = one.map_or(0..number("BELLWETHER_SCHEDULES").unwrap_or(SCHEDULES), |seed| seed..seed + 1);
+    let first = number("BELLWETHER_FIRST").unwrap_or(0);
+    let seeds = one.map_or(first..number("BELLWETHER_SCHEDULES").unwrap_or(SCHEDULES), |seed| seed..seed + 1);
     let policies = policies();
     for seed in seeds {
         let runtime = runtime();

@@ -42,8 +42,6 @@ pub struct PlannedStep {
     pub weight: Weight,
     /// The least time for which it is judged.
     pub min_time: Span,
-    /// The names of its checks.
-    pub checks: Vec<String>,
 }
 
 /// The pods of one Deployment.
@@ -144,11 +142,8 @@ pub fn detail(state: &WorkloadState) -> Option<RolloutDetail> {
         arms.into_iter().filter_map(|(arm, deployment)| Some(pods(arm, deployment.as_ref()?))).collect()
     });
     let route = status.and_then(|status| status.route.as_ref());
-    let steps = rollout.policy.steps.iter().filter(|_| is_roll).map(|step| PlannedStep {
-        weight: step.weight,
-        min_time: step.min_time,
-        checks: step.checks.iter().map(|check| check.name.clone()).collect(),
-    });
+    let steps = rollout.policy.steps.iter().filter(|_| is_roll);
+    let steps = steps.map(|step| PlannedStep { weight: step.weight, min_time: step.min_time });
     Some(RolloutDetail {
         steps: steps.collect(),
         guard: rollout.policy.guard.as_ref().map(|guard| guard.length),

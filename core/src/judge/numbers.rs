@@ -24,6 +24,11 @@ pub enum Verdict {
     Blind,
 }
 
+impl Verdict {
+    /// All verdicts.
+    pub const ALL: [Verdict; 4] = [Verdict::Pass, Verdict::Regressed, Verdict::Insufficient, Verdict::Blind];
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -12,20 +12,23 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use bellwether_core::ids::{EffectId, Workload};
-use bellwether_core::input::effect::Effect;
-use bellwether_core::input::notification::{Message, Mood, Notification, Subscription};
-use bellwether_core::time::{Span, Timestamp};
+use bellwether_core::input::notification::{Message, Mood};
+use bellwether_core::time::Span;
 use reqwest::Url;
-use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::delivery::{HttpSink, Letter, Pace};
+use super::channel::Channel;
+use super::delivery::{HttpSink, Pace};
 use super::text::{fitted, quoted, utf16};
-use super::{Audience, Inquiry, Provider, SinkError, SinkOptions, http_url, mark, missing, secret_of};
+use super::{Audience, SinkError, SinkOptions, http_url, mark, missing, required};
 use crate::secret::Secret;
 
+/// The service, as messages name it.
+const SERVICE: &str = "Discord's webhook";
+/// The beginning of a webhook's URL.
+const EXAMPLE: &str = "https://discord.com/api/webhooks/";
 /// The version of Discord's API.
 const VERSION: &str = "v10";
 /// The longest content, in UTF-16 units, of which a character has at least one.
@@ -63,11 +66,13 @@ impl SinkOptions for Options {
     }
 
     fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
-        let webhook = secret_of(self.webhook.as_ref(), self.webhook_file.as_deref())?;
-        let webhook = webhook.ok_or(SinkError::Missing("webhook-file"))?;
-        let webhook = http_url(webhook, "Discord's webhook", "https://discord.com/api/webhooks/")?;
-        let discord = Discord { webhook: versioned(&webhook), receives: self.receives };
-        HttpSink::new(name, discord, Pace { timeout: self.timeout, per_second: NonZeroU32::MIN })
+        let webhook = required(self.webhook.as_ref(), self.webhook_file.as_deref(), "webhook-file")?;
+        let webhook = http_url(webhook, SERVICE, EXAMPLE)?;
+        let webhook = versioned(&webhook);
+        let sends_to = waiting(&webhook).ok_or(SinkError::NotAUrl { service: SERVICE, example: EXAMPLE })?;
+        // Discord describes the webhook to a GET of its URL ("Get Webhook with Token").
+        let channel = Channel::new(webhook, self.receives, render).described(sends_to);
+        HttpSink::new(name, channel, Pace { timeout: self.timeout, per_second: NonZeroU32::MIN })
     }
 }
 
@@ -76,33 +81,11 @@ fn versioned(webhook: &SecretString) -> SecretString {
     SecretString::from(webhook.expose_secret().replacen("/api/webhooks/", &format!("/api/{VERSION}/webhooks/"), 1))
 }
 
-/// A webhook of Discord.
-struct Discord {
-    webhook: SecretString,
-    receives: Audience,
-}
-
-impl Provider for Discord {
-    fn subscription(&self) -> Subscription {
-        self.receives.into()
-    }
-
-    fn letter(&self, effect: &Effect, notification: &Notification, _: Timestamp) -> Option<Letter> {
-        let message = notification.message.as_ref()?;
-        let mut url = Url::parse(self.webhook.expose_secret()).ok()?;
-        url.query_pairs_mut().append_pair("wait", "true");
-        let url = SecretString::from(String::from(url));
-        Some(Letter::json(&url, &render(&effect.id, &effect.workload, message)))
-    }
-
-    /// Discord describes the webhook to a GET of its URL ("Get Webhook with Token").
-    fn inquiry(&self) -> Inquiry {
-        Inquiry::Confirms(Letter { url: self.webhook.clone(), headers: HeaderMap::new(), body: Vec::new() })
-    }
-
-    fn secrets(&self) -> Vec<&SecretString> {
-        vec![&self.webhook]
-    }
+/// Returns the URL whose answer comes after Discord has saved the message.
+fn waiting(webhook: &SecretString) -> Option<SecretString> {
+    let mut url = Url::parse(webhook.expose_secret()).ok()?;
+    url.query_pairs_mut().append_pair("wait", "true");
+    Some(SecretString::from(String::from(url)))
 }
 
 /// Returns the message. Mentions in it notify no one, because none is allowed.

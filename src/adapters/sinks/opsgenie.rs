@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{escaped, fitted, plain, utf16};
-use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, secret_of, url_problem};
+use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, required, url_problem};
 use crate::secret::Secret;
 
 /// The longest message, in characters.
@@ -85,8 +85,7 @@ impl SinkOptions for Options {
     }
 
     fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
-        let key = secret_of(self.api_key.as_ref(), self.api_key_file.as_deref())?;
-        let key = key.ok_or(SinkError::Missing("api-key-file"))?;
+        let key = required(self.api_key.as_ref(), self.api_key_file.as_deref(), "api-key-file")?;
         let mut authorization = HeaderValue::from_str(&format!("GenieKey {}", key.expose_secret())).map_err(|_| {
             SinkError::Unusable("the key of Opsgenie has characters that no header can hold".to_owned())
         })?;

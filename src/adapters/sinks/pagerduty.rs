@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{fitted, plain, utf16};
-use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, secret_of, url_problem};
+use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, required, url_problem};
 use crate::secret::Secret;
 
 /// The longest `dedup_key`, in characters.
@@ -58,8 +58,7 @@ impl SinkOptions for Options {
     }
 
     fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
-        let key = secret_of(self.routing_key.as_ref(), self.routing_key_file.as_deref())?;
-        let key = key.ok_or(SinkError::Missing("routing-key-file"))?;
+        let key = required(self.routing_key.as_ref(), self.routing_key_file.as_deref(), "routing-key-file")?;
         let example = "https://events.pagerduty.com";
         let url = below(&SecretString::from(self.url.as_str()), &["v2", "enqueue"]);
         let url = url.ok_or(SinkError::NotAUrl { service: "PagerDuty", example })?;

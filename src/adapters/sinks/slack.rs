@@ -13,16 +13,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use bellwether_core::ids::{EffectId, Workload};
-use bellwether_core::input::effect::Effect;
-use bellwether_core::input::notification::{Message, Notification, Subscription};
-use bellwether_core::time::{Span, Timestamp};
-use secrecy::SecretString;
+use bellwether_core::input::notification::Message;
+use bellwether_core::time::Span;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::delivery::{HttpSink, Letter, Pace};
+use super::channel::Channel;
+use super::delivery::{HttpSink, Pace};
 use super::text::{escaped, fitted, plain, utf16};
-use super::{Audience, Inquiry, Provider, SinkError, SinkOptions, http_url, mark, missing, secret_of};
+use super::{Audience, SinkError, SinkOptions, http_url, mark, missing, required};
 use crate::secret::Secret;
 
 /// The longest text of a header in Slack's Block Kit, in characters.
@@ -67,36 +66,10 @@ impl SinkOptions for Options {
     }
 
     fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
-        let webhook = secret_of(self.webhook.as_ref(), self.webhook_file.as_deref())?;
-        let webhook = webhook.ok_or(SinkError::Missing("webhook-file"))?;
+        let webhook = required(self.webhook.as_ref(), self.webhook_file.as_deref(), "webhook-file")?;
         let webhook = http_url(webhook, "Slack's webhook", "https://hooks.slack.com/")?;
-        let slack = Slack { webhook, receives: self.receives };
-        HttpSink::new(name, slack, Pace { timeout: self.timeout, per_second: self.messages_per_second })
-    }
-}
-
-/// A webhook of Slack.
-struct Slack {
-    webhook: SecretString,
-    receives: Audience,
-}
-
-impl Provider for Slack {
-    fn subscription(&self) -> Subscription {
-        self.receives.into()
-    }
-
-    fn letter(&self, effect: &Effect, notification: &Notification, _: Timestamp) -> Option<Letter> {
-        let message = notification.message.as_ref()?;
-        Some(Letter::json(&self.webhook, &render(&effect.id, &effect.workload, message)))
-    }
-
-    fn inquiry(&self) -> Inquiry {
-        Inquiry::Reaches(self.webhook.clone())
-    }
-
-    fn secrets(&self) -> Vec<&SecretString> {
-        vec![&self.webhook]
+        let channel = Channel::new(webhook, self.receives, render);
+        HttpSink::new(name, channel, Pace { timeout: self.timeout, per_second: self.messages_per_second })
     }
 }
 

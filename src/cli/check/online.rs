@@ -89,7 +89,6 @@ async fn prometheus(config: &Config) -> (Option<Arc<Prometheus>>, CheckFinding) 
 }
 
 async fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
-    let remedy = "see the section of the sink in the configuration";
     let mut findings = Vec::new();
     for OpenedSink { name, sink, .. } in sinks::opened(config) {
         let finding = match sink {
@@ -98,9 +97,9 @@ async fn notification_sinks(config: &Config) -> Vec<CheckFinding> {
                     let text = format!("{name}: {text}; `bellwether sinks {name} --test` sends it a test");
                     CheckFinding::fine("notifications", text)
                 }
-                Err(error) => CheckFinding::problem("notifications", error.to_string(), remedy),
+                Err(error) => CheckFinding::problem("notifications", error.to_string(), sinks::REMEDY),
             },
-            Err(error) => CheckFinding::problem("notifications", with_causes(&error), remedy),
+            Err(error) => CheckFinding::problem("notifications", with_causes(&error), sinks::REMEDY),
         };
         findings.push(finding);
     }

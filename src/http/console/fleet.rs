@@ -11,8 +11,9 @@ use bellwether_core::time::{Span, Timestamp};
 use serde::Deserialize;
 
 use super::Frame;
-use super::standing::{Badge, Standing};
-use super::text::{Place, StepBar, When, policy_name, share};
+use super::headline::Headline;
+use super::standing::Standing;
+use super::text::{Place, When, policy_name};
 use crate::show::ViewAges;
 
 /// The rows of a page.
@@ -177,39 +178,17 @@ pub(super) struct Selection {
 /// A row of the list.
 #[derive(Debug)]
 pub(super) struct FleetRow {
-    pub(super) id: String,
-    cluster: String,
-    namespace: String,
-    name: String,
-    versions: String,
-    badge: Badge,
-    bar: Option<StepBar>,
-    /// The weight that is asked for, while it runs.
-    weight: Option<String>,
-    seen: Option<String>,
-    reason: String,
+    head: Headline,
     policy: String,
-    observes: bool,
     since: When,
     age: Option<Span>,
 }
 
 impl FleetRow {
     fn of(rollout: &RolloutView, age: Option<Span>, now: Timestamp) -> FleetRow {
-        let place = Place::of(&rollout.workload);
         FleetRow {
-            id: rollout.id.clone(),
-            cluster: place.cluster.to_owned(),
-            namespace: place.namespace.to_owned(),
-            name: place.name.to_owned(),
-            versions: rollout.versions(),
-            badge: Badge::of(rollout),
-            bar: StepBar::of(rollout),
-            weight: rollout.is_running().then(|| rollout.weight.to_string()),
-            seen: rollout.observed.filter(|_| rollout.is_running()).map(share),
-            reason: rollout.reason.clone(),
+            head: Headline::of(rollout),
             policy: policy_name(&rollout.policy).to_owned(),
-            observes: rollout.mode == "observe",
             since: When::seen(changed(rollout), now),
             age,
         }
@@ -411,6 +390,7 @@ fn pages(wanted: &Wanted, selected: usize) -> Vec<PageLink> {
 mod tests {
     use super::*;
     use crate::http::console::tests::{many, rollout};
+    use crate::http::console::text::StepBar;
 
     fn wanted(query: &str) -> Wanted {
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
@@ -435,7 +415,7 @@ mod tests {
     }
 
     fn ids(selection: &Selection) -> Vec<&str> {
-        selection.rows.iter().map(|row| row.id.as_str()).collect()
+        selection.rows.iter().map(|row| row.head.id.as_str()).collect()
     }
 
     /// Reads every page of a list, and returns the number of different rollouts on them.
@@ -444,7 +424,7 @@ mod tests {
         for page in 1..=pages {
             let selection = selected(view, &format!("sort={}&page={page}", sort.name()));
             assert_eq!((selection.rows.len(), selection.selected, selection.page), (100, pages * 100, page));
-            seen.extend(selection.rows.into_iter().map(|row| row.id));
+            seen.extend(selection.rows.into_iter().map(|row| row.head.id));
         }
         seen.len()
     }
@@ -481,7 +461,7 @@ mod tests {
             assert_eq!((chosen.selected, chosen.counts), (all.counts[at], all.counts), "{standing:?}");
         }
         let namespace = selected(&view, "namespace=shop-3");
-        assert!(namespace.selected > 0 && namespace.rows.iter().all(|row| row.namespace == "shop-3"));
+        assert!(namespace.selected > 0 && namespace.rows.iter().all(|row| row.head.namespace == "shop-3"));
         let policy = selected(&view, "policy=careful");
         assert!(policy.selected > 0 && policy.rows.iter().all(|row| row.policy == "careful"));
         assert_eq!(selected(&view, "q=WORKLOAD-0007").selected, 1);
@@ -493,10 +473,10 @@ mod tests {
     fn rows_are_sorted_by_the_wanted_column() {
         let view = many(300);
         let first = |query: &str| selected(&view, query).rows.remove(0);
-        assert_eq!(first("sort=workload").name, "workload-0000");
-        assert_eq!(first("sort=workload&order=desc&namespace=shop-3").name, "workload-0293");
-        assert_eq!(first("").badge.class, "unreadable", "the ones that need a person come first");
-        assert_eq!(first("order=desc").badge.class, "promoted");
+        assert_eq!(first("sort=workload").head.name, "workload-0000");
+        assert_eq!(first("sort=workload&order=desc&namespace=shop-3").head.name, "workload-0293");
+        assert_eq!(first("").head.badge.class, "unreadable", "the ones that need a person come first");
+        assert_eq!(first("order=desc").head.badge.class, "promoted");
     }
 
     #[test]

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use askama::Template;
 use bellwether_core::engine::detail::{ArmPods, ArmValue, CheckNumbers, Weighed};
+use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
 use bellwether_core::ids::{Images, Weight};
 use bellwether_core::time::{Span, Timestamp};
 
 use super::Frame;
 use super::chart::{CheckChart, SharesChart, TimeAxis, stretch};
+use super::headline::Headline;
 use super::standing::{Badge, Standing};
-use super::text::{Place, StepBar, When, share, shell_word};
+use super::text::{When, share, shell_word};
 use crate::show::ViewAges;
 use crate::show::course::{CheckCourse, Course};
 
@@ -21,8 +23,6 @@ use crate::show::course::{CheckCourse, Course};
 const MOST_OTHERS: usize = 10;
 /// The most time before the first look that charts show, to begin with the decision before it.
 const MOST_BEFORE: Span = Span::from_secs(600);
-/// The phases from which the verb `promote` goes on.
-const RISING: [&str; 6] = ["preparing", "preview", "growing", "stepping", "switched", "withdrawn"];
 /// The most squares that stand for the pods of an arm.
 const MOST_SQUARES: u32 = 40;
 
@@ -168,19 +168,8 @@ struct CommandRow {
 #[template(path = "rollout.html")]
 pub(super) struct RolloutPage {
     frame: Frame,
-    id: String,
-    cluster: String,
-    namespace: String,
-    name: String,
-    versions: String,
-    badge: Badge,
-    bar: Option<StepBar>,
-    /// The weight that is asked for, while it runs.
-    weight: Option<String>,
-    seen: Option<String>,
-    reason: String,
+    head: Headline,
     policy: String,
-    observes: bool,
     since: When,
     started: When,
     ended: Option<When>,
@@ -208,7 +197,6 @@ impl RolloutPage {
     pub(super) fn new(frame: Frame, facts: RolloutFacts, course: Option<Arc<Course>>, now: Timestamp) -> RolloutPage {
         let RolloutFacts { rollout, others, answers } = facts;
         let course = course.as_deref();
-        let place = Place::of(&rollout.workload);
         let detail = course.map(|course| &course.detail);
         let deadlines = detail.iter().flat_map(|detail| &detail.deadlines);
         let deadlines = deadlines.filter(|(at, _)| *at > now && rollout.ended.is_none());
@@ -220,18 +208,8 @@ impl RolloutPage {
         });
         RolloutPage {
             frame,
-            id: rollout.id.clone(),
-            cluster: place.cluster.to_owned(),
-            namespace: place.namespace.to_owned(),
-            name: place.name.to_owned(),
-            versions: rollout.versions(),
-            badge: Badge::of(&rollout),
-            bar: StepBar::of(&rollout),
-            weight: rollout.is_running().then(|| rollout.weight.to_string()),
-            seen: rollout.observed.filter(|_| rollout.is_running()).map(share),
-            reason: rollout.reason.clone(),
+            head: Headline::of(&rollout),
             policy: rollout.policy.clone(),
-            observes: rollout.mode == "observe",
             since: When::seen(rollout.since, now),
             started: When::seen(rollout.started, now),
             ended: rollout.ended.map(|ended| When::seen(ended, now)),
@@ -445,8 +423,7 @@ fn acts(rollout: &RolloutView) -> Vec<CommandRow> {
         format!("bellwether emit {verb} --workload {workload} --rollout {} --reason \"…\"", shell_word(&rollout.id))
     };
     let act = |purpose, verb| CommandRow { purpose, command: of(verb) };
-    let rises = RISING.contains(&rollout.phase.as_str());
-    let promote = rises.then(|| act("Go on without the checks of this step", "promote"));
+    let promote = show::rises(&rollout.phase).then(|| act("Go on without the checks of this step", "promote"));
     let abort = act("Take the new version back", "abort");
     match standing {
         Standing::Running => {

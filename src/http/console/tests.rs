@@ -106,11 +106,7 @@ fn detail(second: i64, name: &str) -> RolloutDetail {
         restarts: 0,
         problem: problem.map(str::to_owned),
     };
-    let step = |percent| PlannedStep {
-        weight: Weight::percent(percent),
-        min_time: Span::from_secs(600),
-        checks: vec![name.to_owned()],
-    };
+    let step = |percent| PlannedStep { weight: Weight::percent(percent), min_time: Span::from_secs(600) };
     RolloutDetail {
         steps: [5, 25, 50].map(step).into(),
         guard: Some(Span::from_secs(300)),
