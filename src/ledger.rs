@@ -32,8 +32,10 @@ use crate::ports::{Batch, Epoch, JournalError, MAX_ENTRY_BYTES, PodTemplate};
 
 mod answers;
 pub mod followed;
+mod packed;
 mod shared;
 
+use packed::PackedEntries;
 use shared::MissedFreeze;
 
 /// The number of inputs between two snapshots: enough that snapshots are a small part of the journal, few enough that a restore reads
@@ -94,10 +96,8 @@ struct SlotHead {
 struct Tail {
     seq: u64,
     next_record: u64,
-    /// The entries of the inputs as they were written: parsed, they take many times the memory.
-    slots: Vec<Vec<u8>>,
-    /// The size of the inputs' entries, in bytes.
-    bytes: usize,
+    /// The entries of the inputs: parsed, they take many times the memory.
+    slots: PackedEntries,
     decisions: Vec<Decision>,
     basis: Option<Box<WorkloadState>>,
     policies: Vec<Arc<Policy>>,
@@ -307,9 +307,8 @@ impl Ledger {
         let slot = Slot { format: format_of(workload), follows: tail.seq, input: transition.input.clone() };
         let key = slot_key(workload, tail.slots.len());
         let value = write(&key, &slot)?;
-        tail.bytes += value.len();
-        tail.slots.push(value.clone());
-        if first || matters || tail.slots.len() >= SNAPSHOT_EVERY || tail.bytes > SNAPSHOT_BYTES {
+        tail.slots.push(&value);
+        if first || matters || tail.slots.len() >= SNAPSHOT_EVERY || tail.slots.bytes() > SNAPSHOT_BYTES {
             return self.snapshot(workload, batch);
         }
         batch.puts.push((key, Some(value)));
@@ -320,7 +319,7 @@ impl Ledger {
     fn snapshot(&mut self, workload: &Workload, batch: &mut Batch) -> Result<(), String> {
         let Some(state) = self.engine.state(workload) else { return Ok(()) };
         let tail = self.tails.entry(workload.clone()).or_default();
-        let slots = std::mem::take(&mut tail.slots);
+        let slots = std::mem::take(&mut tail.slots).entries()?;
         let read_input = |(slot, value): (usize, &Vec<u8>)| Ok(read::<Slot>(&slot_key(workload, slot), value)?.input);
         let inputs = slots.iter().enumerate().map(read_input);
         let record = AuditRecord {
@@ -332,7 +331,6 @@ impl Ledger {
             inputs: inputs.collect::<Result<_, String>>()?,
             decisions: std::mem::take(&mut tail.decisions),
         };
-        tail.bytes = 0;
         tail.seq += 1;
         tail.next_record += 1;
         let format = format_of(workload);
@@ -447,8 +445,7 @@ fn read_workload(
         let Some(input) = read_slot(workload, &key, value, seq)? else { break };
         // The effects of the step are in the state, and are asked for again from there.
         let _ = engine.replay(input.clone());
-        tail.slots.push(value.clone());
-        tail.bytes += value.len();
+        tail.slots.push(value);
     }
     if let Some(defect) = engine.isolation(workload) {
         return Err(format!("the inputs of {workload} can't be taken in again: {defect}"));

@@ -48,8 +48,8 @@ mod stand_in;
 
 const WORKLOADS: usize = 10_000;
 const INTERVAL: Span = Span::from_secs(30);
-/// The ticks over which the load is measured.
-const TICKS: u32 = 4;
+/// The ticks over which the load is measured: each rollout has a snapshot after so many.
+const TICKS: u32 = 16;
 /// Deadline for all rollouts to have a counted block.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
@@ -92,8 +92,8 @@ fn main() -> ExitCode {
 fn measure_growth() -> anyhow::Result<()> {
     let most = bench::number("BELLWETHER_WORKLOADS", WORKLOADS)?;
     println!(
-        "{:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>12}",
-        "workloads", "at rest", "analysis", "peak", "cores", "queries/s", "tick", "journal"
+        "{:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>12} {:>12}",
+        "workloads", "at rest", "analysis", "peak", "cores", "queries/s", "tick", "journal", "as lz4"
     );
     for workloads in [most / 100, most / 10, most] {
         let status = Command::new(std::env::current_exe()?).arg(workloads.max(1).to_string()).status()?;
@@ -192,8 +192,8 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
         let journal = Embedded::open(folder.path().join("journal.redb"))?;
         let shows = StatusBoard::default();
         let stop = CancellationToken::new();
-        let bytes = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: journal.clone(), bytes: Arc::clone(&bytes) };
+        let written = Written::default();
+        let counted = Counted { inner: journal.clone(), written: written.clone() };
         let parts = parts(&stand_in.url, &clock, folder.path(), counted, &world, &shows, inbox, &stop)?;
         let daemon = tokio::spawn(daemon::run(parts));
         let intake = journal.intake(wakes).await;
@@ -212,18 +212,19 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
         // The tick in which the first blocks were counted is not measured.
         tokio::time::sleep(INTERVAL.to_std()).await;
 
-        let (began, before) = (Instant::now(), Snapshot::take(&recorder.render(), &bytes)?);
+        let (began, before) = (Instant::now(), Snapshot::take(&recorder.render(), &written)?);
         tokio::time::sleep(INTERVAL.to_std() * TICKS).await;
-        let after = Snapshot::take(&recorder.render(), &bytes)?;
+        let after = Snapshot::take(&recorder.render(), &written)?;
         let seconds = began.elapsed().as_secs_f64();
         println!(
-            "{workloads:>9} {at_rest:>5.0} MiB {:>5.0} MiB {:>4.0} MiB {:>8.3} {:>9.2} {:>7.2} s {:>10.0} B",
+            "{workloads:>9} {at_rest:>5.0} MiB {:>5.0} MiB {:>4.0} MiB {:>8.3} {:>9.2} {:>7.2} s {:>10.0} B {:>10.0} B",
             memory("VmRSS")?,
             memory("VmHWM")?,
             (after.cpu - before.cpu) / seconds,
             (after.queries - before.queries) / seconds,
             (after.tick - before.tick) / f64::from(TICKS),
             (after.journal - before.journal) / f64::from(TICKS) / workloads as f64,
+            (after.compressed - before.compressed) / f64::from(TICKS) / workloads as f64,
         );
         stop.cancel();
         daemon.await?
@@ -305,10 +306,28 @@ fn has_counts(rollout: &RolloutView) -> bool {
     rollout.checks.iter().any(|check| matches!(check.verdict.as_str(), "pass" | "regressed" | "insufficient"))
 }
 
+/// The bytes that were committed to a journal, with the decisions. Clones share the counts.
+#[derive(Clone, Default)]
+struct Written {
+    bytes: Arc<AtomicU64>,
+    /// The same with each batch compressed as Kafka's producer does it.
+    compressed: Arc<AtomicU64>,
+}
+
+impl Written {
+    fn add(&self, batch: &Batch) {
+        let puts = batch.puts.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_deref().unwrap_or_default()]);
+        let decisions = batch.decisions.iter().map(|(_, decision)| decision.as_slice());
+        let bytes = puts.chain(decisions).collect::<Vec<_>>().concat();
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.compressed.fetch_add(lz4_flex::compress(&bytes).len() as u64, Ordering::Relaxed);
+    }
+}
+
 /// The journal, with a count of the bytes that are committed.
 struct Counted<T> {
     inner: T,
-    bytes: Arc<AtomicU64>,
+    written: Written,
 }
 
 #[async_trait]
@@ -318,7 +337,7 @@ impl Journals for Counted<Embedded> {
     }
 
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
-        Ok(Box::new(Counted { inner: self.inner.open(partition).await?, bytes: Arc::clone(&self.bytes) }))
+        Ok(Box::new(Counted { inner: self.inner.open(partition).await?, written: self.written.clone() }))
     }
 }
 
@@ -329,9 +348,7 @@ impl Journal for Counted<Box<dyn Journal>> {
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
-        let puts = batch.puts.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-        let decisions = batch.decisions.iter().map(|(_, decision)| decision.len());
-        self.bytes.fetch_add(puts.chain(decisions).sum::<usize>() as u64, Ordering::Relaxed);
+        self.written.add(&batch);
         self.inner.commit(batch).await
     }
 }
@@ -345,10 +362,12 @@ struct Snapshot {
     tick: f64,
     /// Bytes that were committed to the journal.
     journal: f64,
+    /// The same, compressed.
+    compressed: f64,
 }
 
 impl Snapshot {
-    fn take(metrics: &str, journal: &AtomicU64) -> anyhow::Result<Snapshot> {
+    fn take(metrics: &str, written: &Written) -> anyhow::Result<Snapshot> {
         let value = |name: &str| {
             let text = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             text.map_or(Ok(0.0), |text| text.parse().context("the value of a metric"))
@@ -358,7 +377,8 @@ impl Snapshot {
             cpu: threads.iter().filter(|(name, _)| name != "world").map(|(_, seconds)| seconds).sum(),
             queries: value("bellwether_promql_duration_seconds_count")?,
             tick: value("bellwether_sampler_tick_duration_seconds_sum")?,
-            journal: journal.load(Ordering::Relaxed) as f64,
+            journal: written.bytes.load(Ordering::Relaxed) as f64,
+            compressed: written.compressed.load(Ordering::Relaxed) as f64,
         })
     }
 }

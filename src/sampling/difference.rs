@@ -92,7 +92,37 @@ struct KnownProcess {
     series_unknown: bool,
     /// The reading with its first request, or [`Timestamp::MIN`] if it was not new then. `None`: it had no request yet.
     serves_since: Option<Timestamp>,
-    series: BTreeMap<Class, KnownCell>,
+    series: KnownCells,
+}
+
+/// The cells of a process, in the order of their classes. Many of them are kept for a long time, and a sorted list takes a third of the
+/// memory of a tree.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct KnownCells(Box<[(Class, KnownCell)]>);
+
+impl KnownCells {
+    fn get(&self, class: &Class) -> Option<&KnownCell> {
+        let at = self.0.binary_search_by(|(known, _)| known.cmp(class)).ok()?;
+        self.0.get(at).map(|(_, cell)| cell)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Class, &KnownCell)> {
+        self.0.iter().map(|(class, cell)| (class, cell))
+    }
+
+    fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.0.iter().map(|(class, _)| class)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<BTreeMap<Class, KnownCell>> for KnownCells {
+    fn from(cells: BTreeMap<Class, KnownCell>) -> KnownCells {
+        KnownCells(cells.into_iter().collect())
+    }
 }
 
 /// A cell as of its last reading.
@@ -130,9 +160,10 @@ impl Memory {
         }
         for (process, classes) in past {
             let Some(known) = memory.0.get_mut(&process) else { continue };
-            for class in classes {
-                known.series.entry(class).or_insert(KnownCell { lost: true, ..KnownCell::default() });
-            }
+            let lost = KnownCell { lost: true, ..KnownCell::default() };
+            let mut cells: BTreeMap<Class, KnownCell> = classes.into_iter().map(|class| (class, lost)).collect();
+            cells.extend(known.series.iter().map(|(class, cell)| (class.clone(), *cell)));
+            known.series = cells.into();
         }
         memory
     }
@@ -355,11 +386,11 @@ impl CurrentProcess<'_> {
         if known.series_unknown && !cells.is_empty() {
             return Err(Gap::NoBaseline);
         }
-        let is_gone = |class: &Class| !cells.contains_key(class) && !self.is_optional_bucket(class, cells);
+        let is_gone = |class: &Class| !cells.contains_key(class) && !self.is_optional_bucket(class, cells.keys());
         let gone = known.series.iter().find(|(class, before)| !before.lost && is_gone(class));
         if let Some((class, _)) = gone {
             let series = class_text(class);
-            return Err(if self.is_bucket_of_other(class, cells) {
+            return Err(if self.is_bucket_of_other(class, cells.keys()) {
                 Gap::Malformed { problem: format!("bucket {series} disappeared") }
             } else {
                 Gap::Vanished { series }
@@ -372,11 +403,11 @@ impl CurrentProcess<'_> {
             let increase = match known.series.get(class) {
                 // An edge without a value in the previous reading; it is counted again from the next reading on.
                 None | Some(KnownCell { count: None, .. } | KnownCell { lost: true, .. })
-                    if self.is_optional_bucket(class, &known.series) =>
+                    if self.is_optional_bucket(class, known.series.classes()) =>
                 {
                     continue;
                 }
-                None if self.is_bucket_of_other(class, &known.series) => {
+                None if self.is_bucket_of_other(class, known.series.classes()) => {
                     return Err(Gap::Malformed { problem: format!("bucket {} appeared", series()) });
                 }
                 None => value,
@@ -396,14 +427,14 @@ impl CurrentProcess<'_> {
 
     /// Returns whether `class` is a bucket of a histogram of which `present` has other buckets. Then its absence says
     /// nothing about the process.
-    fn is_bucket_of_other<T>(&self, class: &Class, present: &BTreeMap<Class, T>) -> bool {
+    fn is_bucket_of_other<'c>(&self, class: &Class, mut present: impl Iterator<Item = &'c Class>) -> bool {
         let is_bucket = self.context.buckets != BucketKind::None && class.member.is_none();
-        is_bucket && present.keys().any(|other| other.owner == class.owner && other.member.is_none())
+        is_bucket && present.any(|other| other.owner == class.owner && other.member.is_none())
     }
 
     /// Returns whether `class` may be absent without being lost: it is a finite bucket of a native histogram of which
     /// `present` has other buckets.
-    fn is_optional_bucket<T>(&self, class: &Class, present: &BTreeMap<Class, T>) -> bool {
+    fn is_optional_bucket<'c>(&self, class: &Class, present: impl Iterator<Item = &'c Class>) -> bool {
         self.context.buckets == BucketKind::Native && !class.is_infinite() && self.is_bucket_of_other(class, present)
     }
 
@@ -443,14 +474,14 @@ impl CurrentProcess<'_> {
         let cells = self.cells()?;
         let fell =
             known.series.iter().filter(|(_, before)| !before.lost).any(|(class, before)| match cells.get(class) {
-                None => !self.is_bucket_of_other(class, cells),
+                None => !self.is_bucket_of_other(class, cells.keys()),
                 Some(cell) => {
                     cell.members < before.members || before.count.is_some_and(|before| cell.value < before as f64)
                 }
             });
         // From zero, the increase and the new value are the same number.
         let was_zero =
-            !known.series_unknown && known.series.values().all(|before| !before.lost && before.count == Some(0));
+            !known.series_unknown && known.series.iter().all(|(_, before)| !before.lost && before.count == Some(0));
         Ok(if fell || was_zero { Restart::Yes } else { Restart::Unclear })
     }
 
@@ -475,7 +506,7 @@ impl CurrentProcess<'_> {
         let mut series: BTreeMap<Class, KnownCell> = BTreeMap::new();
         if let (false, Some(known)) = (is_new, known) {
             let lost = KnownCell { lost: true, ..KnownCell::default() };
-            series.extend(known.series.keys().map(|class| (class.clone(), lost)));
+            series.extend(known.series.classes().map(|class| (class.clone(), lost)));
         }
         let cells = self.cells();
         let series_unknown = cells.is_err();
@@ -498,7 +529,7 @@ impl CurrentProcess<'_> {
             passed_over: false,
             series_unknown,
             serves_since: self.serves_since(known.filter(|_| !is_new), known.is_some()),
-            series,
+            series: series.into(),
         }
     }
 }

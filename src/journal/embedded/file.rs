@@ -39,7 +39,7 @@ type DecisionRow<'a> = (u64, &'a str, &'a [u8]);
 type DeadRow<'a> = (u64, i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, &'a [u8])>, &'a str);
 
 /// The memory for pages of the file, in bytes. The file is read as a whole at a restore alone.
-const CACHE: usize = 32 << 20;
+const CACHE: usize = 8 << 20;
 /// The rows of one table that a commit removes at most because of their age, beside two for each row that it adds.
 const PRUNED_AT_ONCE: usize = 64;
 
