@@ -5,6 +5,7 @@ pub mod api;
 pub mod backtest;
 pub mod calibrate;
 pub mod check;
+pub mod completion;
 pub mod config;
 pub mod demo;
 pub mod digests;
@@ -13,6 +14,7 @@ pub mod gate;
 pub mod get;
 pub mod journal;
 pub mod load;
+pub mod man;
 pub mod model;
 pub mod past;
 pub mod plan;
@@ -140,6 +142,10 @@ pub enum CliCommand {
     Sinks(sinks::SinksArgs),
     /// Run six simulated rollouts with nothing installed.
     Demo(demo::DemoArgs),
+    /// Print the script by which a shell completes commands.
+    Completion(completion::CompletionArgs),
+    /// Write the manual pages.
+    Man(man::ManArgs),
 }
 
 /// The groups of commands in `bellwether --help`: a heading, and the first command of the group.
@@ -198,6 +204,8 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Config(args) => config::run(&args, &common),
         CliCommand::Sinks(args) => sinks::run(&args, &common).await,
         CliCommand::Demo(args) => demo::run(args, &common).await,
+        CliCommand::Completion(args) => Ok(completion::run(&args)),
+        CliCommand::Man(args) => man::run(&args),
     }
 }
 

@@ -43,7 +43,16 @@ fn workflows() -> Result<()> {
 
 fn stages() -> Result<()> {
     let mut lint = Command::new(program("shellcheck")?);
-    let more = ["shell/pipeline.sh", "shell/hooks/quality", "shell/hooks/test", "release.sh"];
+    let more = [
+        "shell/pipeline.sh",
+        "shell/hooks/quality",
+        "shell/hooks/test",
+        "deb.sh",
+        "debian/postinst",
+        "debian/prerm",
+        "image.sh",
+        "release.sh",
+    ];
     let more = more.map(|name| root().join("deploy").join(name));
     lint.arg("--external-sources").args(files("deploy/shell/stages")?).args(more);
     succeeds(&mut lint)

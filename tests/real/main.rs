@@ -13,8 +13,10 @@
 )]
 
 mod chart;
+mod image;
 mod kafka;
 mod lint;
+mod package;
 mod registry;
 mod stories;
 
@@ -72,6 +74,8 @@ fn run(arguments: &Arguments) -> Result<Conclusion> {
     trials.extend(registry::trials(std::env::var_os("BELLWETHER_SOAK").is_some()));
     trials.extend(lint::trials());
     trials.extend(chart::trials());
+    trials.extend(image::trials());
+    trials.extend(package::trials());
     trials.extend(stories::all().into_iter().map(|story| trial(story, harness.clone())));
     if arguments.list {
         return Ok(libtest_mimic::run(arguments, trials));
