@@ -20,6 +20,7 @@ mod presets;
 mod process;
 mod proxies;
 mod recipes;
+mod reference;
 mod schedules;
 mod script;
 mod smoke;
