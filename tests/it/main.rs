@@ -4,6 +4,7 @@
 mod access;
 mod article;
 mod cli;
+mod commands;
 mod corpora;
 mod daemon;
 mod events;
@@ -23,5 +24,6 @@ mod recipes;
 mod reference;
 mod schedules;
 mod script;
+mod site;
 mod smoke;
 mod tidy;
