@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the built site: every link and image leads to a file of the site and, if it has an anchor, to an element of that name.
 
-    mdbook build && python3 tests/site/links.py [FOLDER]     FOLDER is target/site by default
+    python3 tests/site/links.py [FOLDER]     FOLDER is target/site by default
 """
 
 import html.parser
