@@ -99,7 +99,7 @@ const PARTS: &[Part] = &[
         item("monitoring integration", "Prometheus, read as exact counts", &["src/sampling.rs"], &["counting::known_counts_are_read_exactly_or_give_a_gap"]),
         item("version management", "the registry", REGISTRY, &["an_alias_follows_its_moves_until_it_is_removed"]),
         item("rollback strategy", "triggers with their blame", &["docs/state-machine.md", "docs/pod-conditions.md"], &["every_seed_keeps_the_invariants"]),
-        item("documentation", "runbook, pipeline, recipes", &["docs/operations.md", "docs/pipeline.md", "docs/recipes/agents.md"], &["every_configuration_in_the_recipes_is_valid"]),
+        item("documentation", "runbook, pipeline, recipes", &["docs/operations.md", "docs/pipeline.md", "docs/recipes/agents.md"], &["every_configuration_in_the_documents_is_valid"]),
     ] },
 ];
 

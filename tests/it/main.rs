@@ -4,6 +4,7 @@
 mod access;
 mod article;
 mod cli;
+mod commands;
 mod corpora;
 mod daemon;
 mod events;
@@ -20,7 +21,9 @@ mod presets;
 mod process;
 mod proxies;
 mod recipes;
+mod reference;
 mod schedules;
 mod script;
+mod site;
 mod smoke;
 mod tidy;

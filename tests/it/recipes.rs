@@ -1,6 +1,6 @@
-//! Checks of the recipes, as users copy them: each TOML block is a valid configuration, and each YAML block a Kubernetes
-//! manifest whose fields exist. The fields, names and bucket edges of other projects are data with their source
-//! ([`facts`]).
+//! Checks of the blocks in the documents, as users copy them: each TOML block is a valid configuration, and each YAML block a
+//! Kubernetes manifest whose fields exist. A block that is marked as a part (`toml part`, `yaml part`) is read as TOML or YAML alone. The
+//! fields, names and bucket edges of other projects are data with their source ([`facts`]).
 
 mod facts;
 
@@ -36,53 +36,82 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
+/// Returns the path and the fenced blocks of each document.
+fn documents() -> Vec<(PathBuf, Vec<(String, String)>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = crate::site::pages_of("docs").into_iter().chain([PathBuf::from("README.md")]);
+    pages.map(|page| (page.clone(), blocks(&std::fs::read_to_string(root.join(page)).unwrap()))).collect()
+}
+
 /// Returns the path and the fenced blocks of each recipe.
 fn recipes() -> Vec<(PathBuf, Vec<(String, String)>)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(paths.len() >= 4);
-    paths.into_iter().map(|path| (path.clone(), blocks(&std::fs::read_to_string(path).unwrap()))).collect()
+    let recipes: Vec<_> =
+        documents().into_iter().filter(|(page, _)| page.parent().unwrap().ends_with("recipes")).collect();
+    assert!(recipes.len() >= 10);
+    recipes
 }
 
 #[test]
-fn every_configuration_in_the_recipes_is_valid() {
+fn every_configuration_in_the_documents_is_valid() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("recipe.toml");
-    for (path, blocks) in recipes() {
-        let mut policies = 0;
+    let file = directory.path().join("bellwether.toml");
+    let (mut configurations, mut policies) = (0, 0);
+    for (page, blocks) in documents() {
         for (language, text) in blocks.iter().filter(|(language, _)| language.starts_with("toml")) {
             std::fs::write(&file, text).unwrap();
-            if language == "toml smoke" {
-                smoke::read(&file, None).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                continue;
+            match language.as_str() {
+                "toml part" => {
+                    toml::from_str::<toml::Table>(text).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+                }
+                "toml smoke" => {
+                    smoke::read(&file, None).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+                }
+                "toml" => {
+                    let sources = config::Sources { files: vec![file.clone()], ..config::Sources::default() };
+                    let config = config::load(&sources).unwrap_or_else(|report| panic!("{}: {report}", page.display()));
+                    configurations += 1;
+                    policies += config.policies.len();
+                }
+                other => panic!("{}: a block is marked {other:?}", page.display()),
             }
-            let sources = config::Sources { files: vec![file.clone()], ..config::Sources::default() };
-            let config = config::load(&sources).unwrap_or_else(|report| panic!("{}: {report}", path.display()));
-            policies += config.policies.len();
         }
-        assert!(policies > 0, "{} has no policy", path.display());
+    }
+    assert!(configurations >= 15 && policies >= 15, "only {configurations} configurations, {policies} policies");
+}
+
+#[test]
+fn every_recipe_has_a_configuration() {
+    for (page, blocks) in recipes() {
+        assert!(blocks.iter().any(|(language, _)| language == "toml"), "{} has no configuration", page.display());
     }
 }
 
 #[test]
-fn every_yaml_block_in_the_recipes_is_a_manifest() {
-    for (path, blocks) in recipes() {
-        for (_, text) in blocks.iter().filter(|(language, _)| language == "yaml") {
+fn every_yaml_block_in_the_documents_is_a_manifest() {
+    let mut manifests = 0;
+    for (page, blocks) in documents() {
+        for (language, text) in blocks.iter().filter(|(language, _)| language.starts_with("yaml")) {
             for document in text.split("\n---\n") {
                 let value: Value =
-                    serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                for key in ["apiVersion", "kind"] {
-                    assert!(value[key].is_string(), "{}: {value}", path.display());
+                    serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+                if language == "yaml part" {
+                    assert!(value.is_object() || value.is_array(), "{}: {value}", page.display());
+                    continue;
                 }
-                assert!(value["metadata"]["namespace"].is_string(), "{}: {value}", path.display());
+                assert_eq!(language, "yaml", "{}", page.display());
+                manifests += 1;
+                for key in ["apiVersion", "kind"] {
+                    assert!(value[key].is_string(), "{}: {value}", page.display());
+                }
+                assert!(value["metadata"]["namespace"].is_string(), "{}: {value}", page.display());
                 if value["kind"] == "Deployment" {
                     let spec = serde_json::from_value::<k8s_openapi::api::apps::v1::Deployment>(value).unwrap().spec;
-                    assert!(spec.is_some(), "{}", path.display());
+                    assert!(spec.is_some(), "{}", page.display());
                 }
             }
         }
     }
+    assert!(manifests >= 15, "only {manifests} manifests");
 }
 
 #[test]
@@ -92,10 +121,10 @@ fn the_example_of_a_smoke_test_is_valid() {
     assert_eq!(plan.requests.len(), 4);
 }
 
-/// Returns the manifests of all recipes, each with the name of its page.
+/// Returns the manifests of all documents, each with the name of its page.
 fn manifests() -> Vec<(String, Value)> {
     let mut manifests = Vec::new();
-    for (path, blocks) in recipes() {
+    for (path, blocks) in documents() {
         let page = path.file_name().unwrap().to_string_lossy().into_owned();
         for (_, text) in blocks.iter().filter(|(language, _)| language == "yaml") {
             let documents = text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap());
@@ -117,12 +146,13 @@ fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn a_custom_resource_of_a_recipe_has_only_fields_of_its_definition() {
+fn a_custom_resource_in_the_documents_has_only_fields_of_its_definition() {
     let mut kinds = BTreeSet::new();
     for (page, value) in manifests() {
         let kind = format!("{} {}", value["apiVersion"].as_str().unwrap(), value["kind"].as_str().unwrap());
         let Some(known) = facts::FIELDS.iter().find(|known| known.kind == kind) else {
-            assert!(["apps/v1 Deployment", "v1 Service"].contains(&kind.as_str()), "{page}: {kind}: add its fields");
+            let plain = ["apps/v1 Deployment", "v1 Service", "rbac.authorization.k8s.io/v1 Role"];
+            assert!(plain.contains(&kind.as_str()), "{page}: {kind}: add its fields");
             continue;
         };
         let mut found = BTreeSet::new();
