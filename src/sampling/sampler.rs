@@ -9,6 +9,7 @@ use bellwether_core::measure::metric::{Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
 use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 
 use super::answers::{Answers, SeriesFetcher, gap};
 use super::block::WatchTick;
@@ -19,9 +20,19 @@ use super::reading::query_reading;
 use super::state::{BlockStart, SamplerState};
 use crate::ports::{Metrics, PodDirectory};
 
-/// The most watches whose answers are in memory at a time. An answer has about 50 KB per watch while it is read, and one query takes
-/// up to about 400 watches, so this trades queries for memory.
-const TOGETHER: usize = 150;
+/// The watches of a group, whose counters are read together. An answer has about 50 KB per watch while it is read, so fewer of them
+/// take less memory; one query serves up to about 400 of them, so more of them save queries.
+const GROUP: usize = 150;
+/// The groups whose answers are awaited at a time, so that a server which answers slowly does not delay a tick by each of them.
+const GROUPS_AT_A_TIME: usize = 2;
+
+/// The result of a watch in a tick.
+struct WatchReading {
+    workload: Workload,
+    block: Option<Block>,
+    /// The state for the next tick.
+    state: SamplerState,
+}
 
 /// Reads the counters of all watches and keeps the last reading of each.
 pub struct Sampler {
@@ -56,38 +67,42 @@ impl Sampler {
             }
         }
 
-        let mut blocks = Vec::new();
+        let mut groups = Vec::new();
         let mut pending = pending.into_iter();
         while pending.len() > 0 {
-            let together = pending.by_ref().take(TOGETHER);
-            let (watches, starts): (Vec<Watch>, Vec<BlockStart>) =
-                together.map(|(watch, start)| (watch.clone(), start)).unzip();
-            blocks.extend(self.read_together(metrics, &watches, starts, at).await);
+            groups.push(self.read_group(metrics, pending.by_ref().take(GROUP).collect(), at));
+        }
+        let read: Vec<Vec<WatchReading>> = stream::iter(groups).buffered(GROUPS_AT_A_TIME).collect().await;
+        let mut blocks = Vec::new();
+        for WatchReading { workload, block, state } in read.into_iter().flatten() {
+            blocks.extend(block.map(|block| (workload.clone(), block)));
+            self.states.insert(workload, state);
         }
         blocks
     }
 
-    /// Reads the counters of some watches and returns their blocks.
-    async fn read_together(
-        &mut self,
+    /// Reads the counters of a group of watches.
+    async fn read_group(
+        &self,
         metrics: &dyn Metrics,
-        watches: &[Watch],
-        starts: Vec<BlockStart>,
+        group: Vec<(&Watch, BlockStart)>,
         at: Timestamp,
-    ) -> Vec<(Workload, Block)> {
-        let requests = series_requests(watches);
-        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches };
+    ) -> Vec<WatchReading> {
+        let (watches, starts): (Vec<Watch>, Vec<BlockStart>) =
+            group.into_iter().map(|(watch, start)| (watch.clone(), start)).unzip();
+        let requests = series_requests(&watches);
+        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches: &watches };
         let (mut at_end, at_starts, query_samples) = futures::join!(
             fetcher.fetch(&requests, at),
             fetch_starts(&fetcher, &requests, &starts, self.options.lag),
-            self.query_samples(metrics, watches, at)
+            self.query_samples(metrics, &watches, at)
         );
 
         let pushed = at_end.of_pushed(&requests);
         at_end.extend(fetcher.fetch(&pushed, at).await);
 
-        let mut blocks = Vec::new();
-        for (((index, watch), start), query_samples) in watches.iter().enumerate().zip(starts).zip(query_samples) {
+        let all = watches.iter().enumerate().zip(starts).zip(query_samples);
+        let read = all.map(|(((index, watch), start), query_samples)| {
             let at_start = start.from.and_then(|from| at_starts.get(&from));
             let tick = WatchTick {
                 index,
@@ -102,10 +117,9 @@ impl Sampler {
                 options: &self.options,
             };
             let (block, state) = tick.finish(start);
-            self.states.insert(watch.workload.clone(), state);
-            blocks.extend(block.map(|block| (watch.workload.clone(), block)));
-        }
-        blocks
+            WatchReading { workload: watch.workload.clone(), block, state }
+        });
+        read.collect()
     }
 
     /// Returns the samples of the raw queries of each watch, by metric.
