@@ -9,9 +9,11 @@ pub mod completion;
 pub mod config;
 pub mod demo;
 pub mod digests;
+pub mod doctor;
 pub mod emit;
 pub mod gate;
 pub mod get;
+pub mod init;
 pub mod journal;
 pub mod load;
 pub mod man;
@@ -114,8 +116,12 @@ pub enum CliCommand {
     Why(why::WhyArgs),
     /// Give a workload's traffic back to its stable, without a daemon.
     Release(release::ReleaseArgs),
+    /// Propose a configuration for a workload of the cluster.
+    Init(init::InitArgs),
     /// Check the configuration, and with --online all that it names.
     Check(check::CheckArgs),
+    /// Examine everything, and print the fix of each finding.
+    Doctor(doctor::DoctorArgs),
     /// Predict how soon a policy finds a bad version.
     Plan(plan::PlanArgs),
     /// Count a policy's false alarms on a workload's past.
@@ -150,7 +156,7 @@ pub enum CliCommand {
 
 /// The groups of commands in `bellwether --help`: a heading, and the first command of the group.
 const GROUPS: [(&str, &str); 4] =
-    [("Rollouts", "emit"), ("Policies", "check"), ("Models and tests", "model"), ("Daemon", "run")];
+    [("Rollouts", "emit"), ("Policies", "init"), ("Models and tests", "model"), ("Daemon", "run")];
 
 /// Returns the template of `bellwether --help`. It lists the commands in [`GROUPS`], as clap has no groups of commands.
 fn help_template() -> StyledStr {
@@ -190,7 +196,9 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Status(args) => status::run(&args, &common).await,
         CliCommand::Why(args) => why::run(&args, &common).await,
         CliCommand::Release(args) => release::run(&args, &common).await,
+        CliCommand::Init(args) => init::run(&args, &common).await,
         CliCommand::Check(args) => check::run(&args, &common).await,
+        CliCommand::Doctor(args) => doctor::run(&args, &common).await,
         CliCommand::Plan(args) => plan::run(&args, &common).await,
         CliCommand::Calibrate(args) => calibrate::run(&args, &common).await,
         CliCommand::Backtest(args) => backtest::run(&args, &common).await,

@@ -26,6 +26,7 @@ use bellwether_core::policy::{Policy, RawPolicy};
 use serde::Deserialize;
 
 use self::layers::Layers;
+use self::places::SourceFile;
 use crate::{access, adapters, events, http, journal, telemetry};
 
 pub use self::embedded::{DEFAULT, PRESETS};
@@ -92,7 +93,24 @@ pub struct Config {
 /// # Errors
 /// All problems of the configuration, each with its place.
 pub fn load(sources: &Sources) -> Result<Config, ConfigReport> {
-    let layers = Layers::read(sources)?;
+    checked(&Layers::read(sources)?)
+}
+
+/// Reads and checks the configuration that one file with the content `text` gives, without the environment. `name` is the
+/// file's name in messages.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_text(name: &str, text: &str) -> Result<Config, ConfigReport> {
+    let file = SourceFile { path: name.into(), text: text.to_owned() };
+    let problems = file.syntax_errors();
+    if !problems.is_empty() {
+        return Err(ConfigReport::new(problems));
+    }
+    checked(&Layers::of(vec![file], &Sources::default())?)
+}
+
+fn checked(layers: &Layers) -> Result<Config, ConfigReport> {
     let (config, mut problems) = layers.deserialize::<Config>();
     problems.add_misplaced_secrets();
     let Some(mut config) = config else { return Err(problems.into_report()) };
@@ -108,10 +126,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigReport> {
 /// If the configuration has a problem.
 #[cfg(test)]
 pub fn of_text(text: &str) -> Config {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("bellwether.toml");
-    std::fs::write(&file, text).unwrap();
-    load(&Sources { files: vec![file], ..Sources::default() }).unwrap()
+    load_text("bellwether.toml", text).unwrap()
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod reader;
 mod tail;
 mod hanging;
 mod lag;
+mod members;
 mod secrets;
 pub mod position;
 mod transaction;
@@ -137,6 +138,16 @@ impl Kafka {
     pub async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClientError> {
         options.validate()?;
         topics::inspect(options).await
+    }
+
+    /// Returns the number of members of the group; 0 if there is no such group.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn members(options: &Options) -> Result<usize, KafkaClientError> {
+        let options = options.clone();
+        let counting = tokio::task::spawn_blocking(move || members::count(&options));
+        counting.await.unwrap_or_else(|error| Err(KafkaClientError::Client(error.to_string())))
     }
 
     /// Returns a cluster without checking its topics. For tests against clusters without an admin API.

@@ -3,7 +3,8 @@
 //!
 //! The adapter acts and reports; it decides nothing about rollouts. Its pure half needs no server and is tested without
 //! one: `template`, `facts`, `kind`, `build`, `foreign`, `router`, `preflight`, `objects`. The other half reads, compares and
-//! writes, with one attempt per call: `server`, `joint_reads`, `preflight_reads`, `canary`, `stable`, `release`, `watch`, `access`.
+//! writes, with one attempt per call: `server`, `joint_reads`, `preflight_reads`, `canary`, `stable`, `release`, `watch`, `access`,
+//! `survey`, `server_facts`.
 //!
 //! Two parts have providers: the kinds of workloads (`kind`) and the routers of the traffic (`router`).
 //!
@@ -23,7 +24,7 @@ use bellwether_core::input::command::Author;
 use bellwether_core::input::effect::{ClusterAct, Effect};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
-use bellwether_core::policy::{Policy, Traffic};
+use bellwether_core::policy::{Policy, RouterKind, Traffic};
 use bellwether_core::time::Span;
 use kube::Client;
 use kube::config::{Config, Kubeconfig};
@@ -61,6 +62,8 @@ mod access;
 mod review;
 mod epochs;
 mod release;
+mod survey;
+mod server_facts;
 #[cfg(test)]
 mod fake_api;
 
@@ -68,6 +71,8 @@ pub use access::ApiVerb;
 pub use events::KubernetesEvents;
 pub use release::Split;
 pub use review::KubernetesReviews;
+pub use server_facts::RouteApi;
+pub use survey::{MetricsService, Surveyed, WorkloadSurvey};
 pub use watch::Readiness;
 
 /// The `[kubernetes]` part of the configuration.
@@ -197,6 +202,41 @@ impl Kubernetes {
     /// The API server did not answer.
     pub async fn missing_review_verbs(&self) -> Result<Vec<ApiVerb>, Failure> {
         access::missing(&self.server, review::REQUIRED.to_vec(), None).await
+    }
+
+    /// Reads the facts around a workload from which a first policy is proposed. Writes nothing.
+    ///
+    /// # Errors
+    /// A read failed, or the workload belongs to another cluster.
+    pub async fn survey(&self, workload: &Workload) -> Result<Surveyed, Failure> {
+        self.check_cluster(workload)?;
+        Box::pin(survey::workload(&self.server, workload)).await
+    }
+
+    /// Returns the Services that may be a Prometheus: of all namespaces, or of `namespace` if the account may not list all.
+    ///
+    /// # Errors
+    /// A read failed.
+    pub async fn metrics_services(&self, namespace: &str) -> Result<Vec<MetricsService>, Failure> {
+        survey::metrics_services(&self.server, namespace).await
+    }
+
+    /// Returns the API server's clock minus this machine's, in milliseconds with the precision of a second; `None` if its answer has
+    /// no time.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn clock_ahead_ms(&self) -> Result<Option<i64>, Failure> {
+        server_facts::clock_ahead_ms(&self.server, &*self.clock).await
+    }
+
+    /// Returns the API of a router's routes that the API server should have, and whether it has it; `None` for a router without
+    /// routes.
+    ///
+    /// # Errors
+    /// The API server did not answer.
+    pub async fn route_api(&self, router: RouterKind) -> Result<Option<RouteApi>, Failure> {
+        server_facts::route_api(&self.server, router).await
     }
 
     /// Returns every object with an epoch in the watched namespaces, and the epoch.

@@ -17,7 +17,7 @@ use crate::exit;
 
 mod online;
 
-pub(super) use online::{wait_until_listed, watch};
+pub(super) use online::{findings as online, issue_finding, wait_until_listed, watch};
 
 /// The arguments of `check`.
 #[derive(Debug, Args)]
@@ -48,6 +48,9 @@ pub struct CheckFinding {
     pub area: String,
     /// The result in one sentence.
     pub text: String,
+    /// The consequence; `None` if nothing is wrong or the text contains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The remedy; `None` if nothing is wrong or the text contains it.
     pub remedy: Option<String>,
 }
@@ -70,7 +73,13 @@ impl CheckFinding {
 
     /// Creates a finding whose text contains its remedy, if it needs one.
     pub fn without_remedy(level: Level, area: &str, text: impl Into<String>) -> CheckFinding {
-        CheckFinding { level, area: area.to_owned(), text: text.into(), remedy: None }
+        CheckFinding { level, area: area.to_owned(), text: text.into(), why: None, remedy: None }
+    }
+
+    /// Adds the consequence.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> CheckFinding {
+        CheckFinding { why: Some(why.into()), ..self }
     }
 
     fn with_remedy(self, remedy: impl Into<String>) -> CheckFinding {
@@ -85,12 +94,7 @@ impl CheckFinding {
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     let findings = match config::load(&common.sources()) {
         Ok(config) => {
-            let mut findings = vec![config_finding(&config)];
-            findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
-            let window = run::sampling_options(&config).window;
-            findings.extend(config.policies.iter().flat_map(|policy| blended_guard(policy, window)));
-            findings.extend(config.policies.iter().flat_map(merged_services));
-            findings.extend(config.policies.iter().filter_map(independent_requests));
+            let mut findings = of_config(&config);
             if args.online {
                 findings.extend(online::findings(&config).await);
             }
@@ -111,10 +115,24 @@ pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
     Ok(code(&findings))
 }
 
+/// Returns the findings about a configuration without problems.
+pub(super) fn of_config(config: &Config) -> Vec<CheckFinding> {
+    let mut findings = vec![config_finding(config)];
+    findings.extend(config.policies.iter().filter_map(|policy| impatience(policy, &config.prometheus)));
+    let window = run::sampling_options(config).window;
+    findings.extend(config.policies.iter().flat_map(|policy| blended_guard(policy, window)));
+    findings.extend(config.policies.iter().flat_map(merged_services));
+    findings.extend(config.policies.iter().filter_map(independent_requests));
+    let scrapes = config.prometheus.scrape_interval;
+    findings.extend(config.policies.iter().flat_map(|policy| short_windows(policy, scrapes)));
+    findings
+}
+
 /// Returns a finding for each problem of the configuration. The problems' messages contain their remedies.
-fn report_findings(report: &config::ConfigReport) -> Vec<CheckFinding> {
+pub(super) fn report_findings(report: &config::ConfigReport) -> Vec<CheckFinding> {
     let text = |problem: &config::ConfigProblem| format!("{}: {}", problem.place, problem.message);
-    let finding = |problem| CheckFinding::without_remedy(Level::Problem, "config", text(problem));
+    let why = "the daemon does not start with a configuration that has a problem";
+    let finding = |problem| CheckFinding::without_remedy(Level::Problem, "config", text(problem)).because(why);
     report.problems.iter().map(finding).collect()
 }
 
@@ -202,21 +220,54 @@ fn independent_requests(policy: &Policy) -> Option<CheckFinding> {
     Some(CheckFinding::warning("config", text, remedy))
 }
 
+/// Returns a warning for each check that takes its value over a window in which a process may have fewer than two samples. The
+/// sequential judge has no window.
+fn short_windows(policy: &Policy, scrapes: Span) -> Vec<CheckFinding> {
+    let guard = policy.guard.iter().flat_map(|guard| &guard.checks);
+    let checks = policy.steps.iter().flat_map(|step| &step.checks).chain(guard);
+    // Judges without a window of their own need the dispersion.
+    let windowed = checks.filter(|check| !check.judge.needs_dispersion());
+    let windows: BTreeSet<(&str, Span)> = windowed.map(|check| (check.name.as_str(), check.judge.window())).collect();
+    let short = windows.into_iter().filter(|(_, window)| *window < scrapes + scrapes);
+    let warning = |(name, window): (&str, Span)| {
+        let text = format!(
+            "policy {}: the window of {name} is {window}, and prometheus.scrape-interval is {scrapes}",
+            policy.name
+        );
+        let remedy = format!("set window to {} or more in the check", scrapes + scrapes + scrapes + scrapes);
+        CheckFinding::warning("config", text, remedy)
+            .because("most windows have no two samples of a process, so the check is blind")
+    };
+    short.map(warning).collect()
+}
+
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Returns a line for each finding with its remedy below it, and a last line with the number of problems and warnings.
 pub fn render(findings: &[CheckFinding], colours: bool) -> String {
+    lines(findings, colours, false)
+}
+
+/// Returns the same with the consequence of each finding.
+pub fn render_with_reasons(findings: &[CheckFinding], colours: bool) -> String {
+    lines(findings, colours, true)
+}
+
+fn lines(findings: &[CheckFinding], colours: bool, with_reasons: bool) -> String {
     let width = findings.iter().map(|finding| finding.area.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for CheckFinding { level, area, text: sentence, remedy } in findings {
+    for CheckFinding { level, area, text: sentence, why, remedy } in findings {
         let (mark, state) = match level {
             Level::Fine => ("✔", "pass"),
             Level::Warning => ("⚠", "held"),
             Level::Problem => ("✖", "regressed"),
         };
         text += &format!("{} {area:<width$}  {sentence}\n", table::paint(state, mark, colours));
+        if let Some(why) = why.as_ref().filter(|_| with_reasons) {
+            text += &format!("  {:<width$}  why: {why}\n", "");
+        }
         if let Some(remedy) = remedy {
             text += &format!("  {:<width$}  fix: {remedy}\n", "");
         }
@@ -285,6 +336,31 @@ min-time = "5m"
         assert_eq!(query("service=\"{{service}}\"", "9m").len(), 1);
         assert_eq!(query("service=\"{{service}}\"", "10m"), [""; 0]);
         assert_eq!(query("pod=~\".*{{pod-hash}}.*\"", "5m"), [""; 0]);
+    }
+
+    #[test]
+    fn a_window_shorter_than_two_scrapes_is_a_warning() {
+        let count = |window: &str| {
+            let judge =
+                format!("metric = \"error-rate\"\njudge = \"threshold\"\nevery = \"10s\"\nwindow = \"{window}\"");
+            let config = config::of_text(&POLICY.replace("metric = \"error-rate\"", &judge));
+            short_windows(&config.policies[0], Span::from_secs(60)).len()
+        };
+        assert_eq!((count("30s"), count("119s"), count("2m")), (1, 1, 0));
+        let sequential = config::of_text(POLICY);
+        assert_eq!(short_windows(&sequential.policies[0], Span::from_secs(600)), []);
+    }
+
+    #[test]
+    fn a_configuration_that_can_not_be_read_or_has_an_unknown_key_is_a_problem() {
+        let missing = config::Sources { files: vec!["no-such-file.toml".into()], ..config::Sources::default() };
+        let findings = report_findings(&config::load(&missing).unwrap_err());
+        assert!(
+            findings[0].text.contains("can't be read") && findings[0].text.contains("check --config"),
+            "{findings:?}"
+        );
+        let findings = report_findings(&config::load_text("a.toml", "[kafka]\nbrokrs = \"x\"\n").unwrap_err());
+        assert!(findings[0].text.contains("did you mean `brokers`?") && findings[0].why.is_some(), "{findings:?}");
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub async fn blocks(
         let options = sampling_options(config);
         let (_, newest) = grid(clock.now(), options.interval, options.lag);
         let end = request.to.map_or(newest, |to| grid(to, options.interval, Span::ZERO).1).min(newest);
-        let sources = Sources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
+        let sources = PastSources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
         let stretch = TimeRange::before(end, request.over, options.interval);
         Ok(sources.blocks(policy, workload, stable.uid, request.canary, stretch).await)
     }
@@ -76,14 +76,15 @@ pub async fn blocks(
 }
 
 /// The sources of the counts, and the options of their reading.
-struct Sources {
-    metrics: Arc<dyn Metrics>,
-    pods: Arc<dyn PodDirectory>,
-    options: Options,
+pub(super) struct PastSources {
+    pub(super) metrics: Arc<dyn Metrics>,
+    pub(super) pods: Arc<dyn PodDirectory>,
+    pub(super) options: Options,
 }
 
-impl Sources {
-    async fn blocks(
+impl PastSources {
+    /// Returns the blocks of the workload whose Deployment has the uid `stable`, as [`blocks`].
+    pub(super) async fn blocks(
         &self,
         policy: &Policy,
         workload: &Workload,
@@ -213,7 +214,8 @@ mod tests {
                 store.put("up", &labels("")[..3], at, 1.0);
             }
         }
-        let sources = Sources { metrics: Arc::new(store), pods: Arc::new(OneDeployment), options: Options::default() };
+        let sources =
+            PastSources { metrics: Arc::new(store), pods: Arc::new(OneDeployment), options: Options::default() };
         let workload = Workload {
             cluster: "c".into(),
             namespace: "shop".into(),

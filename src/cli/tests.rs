@@ -77,7 +77,9 @@ fn the_help_lists_the_commands_in_groups() {
               release    Give a workload's traffic back to its stable, without a daemon
 
             Policies:
+              init       Propose a configuration for a workload of the cluster
               check      Check the configuration, and with --online all that it names
+              doctor     Examine everything, and print the fix of each finding
               plan       Predict how soon a policy finds a bad version
               calibrate  Count a policy's false alarms on a workload's past
               backtest   Compare a policy and the rules of other tools on recorded counts

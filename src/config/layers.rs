@@ -52,9 +52,11 @@ impl Layers {
     /// If a file can't be read or is not TOML. Nothing else is checked then, because its values could change the rest.
     pub(super) fn read(sources: &Sources) -> Result<Layers, ConfigReport> {
         let (files, problems) = read_files(&sources.files);
-        if !problems.is_empty() {
-            return Err(ConfigReport::new(problems));
-        }
+        if problems.is_empty() { Layers::of(files, sources) } else { Err(ConfigReport::new(problems)) }
+    }
+
+    /// Layers these files, and the environment and the flags of `sources`.
+    pub(super) fn of(files: Vec<SourceFile>, sources: &Sources) -> Result<Layers, ConfigReport> {
         let mut layer_problems = Vec::new();
         let mut upper: Vec<Layer> = Vec::new();
         upper.extend(sources.env.iter().filter_map(|(name, value)| from_env(name, value)));

@@ -7,9 +7,15 @@ async fn no_output_of_any_command_contains_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let secrets = configure(folder.path(), &refusing_server().await);
     let mut printed = String::new();
-    for arguments in
-        [&["check"][..], &["check", "--online"], &["config", "show", "--origin"], &["sinks"], &["sinks", "--test"]]
-    {
+    for arguments in [
+        &["check"][..],
+        &["check", "--online"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["config", "show", "--origin"],
+        &["sinks"],
+        &["sinks", "--test"],
+    ] {
         printed += &run_and_print(folder.path(), arguments).await.1;
     }
     let daemon = Daemon::start(folder.path()).await.read();

@@ -31,6 +31,12 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["check", "--config", "config/policies"], 0, "3 policies", ""),
         (&["check", "--set", "kafka.brokrs=x"], 1, "did you mean `brokers`?", ""),
         (&["check", "--set", "kafka.brokrs=x", "--output", "json"], 1, "\"level\": \"problem\"", ""),
+        (&["doctor", "--set", "kafka.brokrs=x", "--api", nowhere], 1, "no daemon answers at http://127.0.0.1:1", ""),
+        (&["doctor", "--set", "kafka.brokrs=x", "--api", nowhere, "--json"], 1, "\"why\": \"", ""),
+        (&["init", "web"], 1, "", "write cluster/namespace/Deployment/name"),
+        (&["init", "prod/shop/StatefulSet/db"], 1, "", "prod/shop/db is a StatefulSet"),
+        (&["init", "prod/shop/Deployment/web", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
+        (&["init", "prod/shop/Deployment/web", "--set", NO_KUBECONFIG], 1, "", "kubeconfig no-such-file: "),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
         (
             &[&PLAN[..], &["--rps", "100", "--share", "0.1%", "--output", "json"]].concat(),

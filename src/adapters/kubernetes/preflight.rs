@@ -110,7 +110,7 @@ impl PreflightObjects {
                 if elsewhere.is_empty() { found.push(issue) } else { found.extend(elsewhere) }
             }
         }
-        for scaler in self.autoscalers.iter().filter(|scaler| targets(scaler, workload)) {
+        for scaler in self.autoscalers.iter().filter(|scaler| autoscales(scaler, workload)) {
             let name = name(&scaler.metadata);
             if !traffic.splits_by_weight() {
                 found.push(PreflightIssue::AutoscalerCountsCanary { name: name.clone() });
@@ -245,7 +245,7 @@ fn host_ports(template: &Value) -> Vec<u32> {
 }
 
 /// Returns whether the autoscaler scales the workload.
-fn targets(scaler: &HorizontalPodAutoscaler, workload: &Workload) -> bool {
+pub fn autoscales(scaler: &HorizontalPodAutoscaler, workload: &Workload) -> bool {
     let kind = kind::provider(workload.kind).api_kind().kind;
     scaler.spec.as_ref().is_some_and(|spec| {
         let target = &spec.scale_target_ref;

@@ -12,7 +12,7 @@ use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::measure::calibration::{Calibration, past};
 use bellwether_core::measure::metric::{ArmSource, Metric};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
-use bellwether_core::time::Timestamp;
+use bellwether_core::time::{Span, Timestamp};
 use futures::future::join_all;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -83,6 +83,12 @@ impl Prober {
         let mut findings = probe(&run, metrics, store.options.lag.before(now)).await;
         findings.extend(run.timing_findings(metrics, now, &store.options).await);
         findings
+    }
+
+    /// Returns the longest distance of two samples, over all scrape jobs of the metrics; `None` without samples.
+    pub async fn scrape_interval(&self, workload: &Workload, stable: &ArmKey, metrics: &[ProbeTarget]) -> Option<Span> {
+        let (store, now) = (&self.store, self.store.clock.now());
+        store.run(&*store.metrics, workload, stable).longest_interval(metrics, now, &store.options).await
     }
 
     /// Adds a probe to the round that gathers; begins one if none does.

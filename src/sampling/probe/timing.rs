@@ -66,6 +66,16 @@ impl ProbeRun<'_> {
             .collect()
     }
 
+    /// Returns the longest distance of two samples, over all jobs; `None` without samples.
+    pub(super) async fn longest_interval(
+        &self,
+        metrics: &[ProbeTarget],
+        now: Timestamp,
+        options: &Options,
+    ) -> Option<Span> {
+        self.job_times(metrics, now, options).await.values().filter_map(JobTimes::interval).max()
+    }
+
     async fn job_times(
         &self,
         metrics: &[ProbeTarget],
