@@ -1,7 +1,8 @@
 //! The HTTP server: health, metrics, a JSON API and the console.
 //!
-//! All routes but one only read, so they ask for no credentials. The exception, the intake of events, is off by default. It is
-//! served on a loopback address only, unless each event needs a bearer token with the right to its verb.
+//! Most routes only read, so they ask for no credentials. The intake of events is off by default. It is served on a loopback address
+//! only, unless each event needs a bearer token with the right to its verb. Then people can also sign in to the console, whose forms
+//! send events by the same way.
 //!
 //! `/livez` checks only that the event loop still turns, because a restart cures nothing else. `/readyz` lists the
 //! conditions that the daemon publishes. Prometheus is not among them: without it the daemon keeps its rollouts as they
@@ -11,8 +12,10 @@ mod options;
 mod state;
 mod serve;
 mod answer;
-pub mod intake;
+mod proxy;
 mod senders;
+mod sessions;
+pub mod intake;
 mod console;
 mod rollouts;
 
@@ -36,9 +39,11 @@ use tokio_util::sync::CancellationToken;
 use self::answer::problem;
 use self::senders::Rates;
 use self::serve::Certificate;
+use self::sessions::Sessions;
 use self::state::App;
 
 pub use self::options::Options;
+pub use self::proxy::{SHORTEST_PROXY_SECRET, SignInProxy};
 pub use self::rollouts::{VIEW_AGE, VIEW_PROBLEM};
 pub use self::senders::Senders;
 pub use self::state::{Conditions, Shown, ShownConfig};
@@ -109,7 +114,7 @@ fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
     }
     let rates = Rates::new(options.posts_per_second);
     let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
-    let app = App { options: options.clone(), shown, rates, streams, stop };
+    let app = App { options: options.clone(), shown, rates, sessions: Sessions::default(), streams, stop };
     router
         .fallback(console::missing)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -141,7 +146,8 @@ async fn with_security_headers(mut response: Response) -> Response {
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // With `no-referrer` a browser would not say from which origin it posts a form.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

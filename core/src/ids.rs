@@ -127,6 +127,12 @@ fn split_source(source: &str) -> (&str, Option<&str>) {
     at.map_or((source, None), |at| (&source[..at], Some(&source[at + 1..])))
 }
 
+/// Returns the name of a source's sender for people: the user or the key of its identity, or else the whole source.
+pub fn sender_name(source: &str) -> &str {
+    let identity = split_source(source).1.and_then(|identity| identity.split_once('='));
+    identity.map_or(source, |(_, name)| name)
+}
+
 /// Returns whether two sources are of the same sender: by their identities, or by the producers' texts if not both have one.
 pub fn is_same_sender(one: &str, other: &str) -> bool {
     match (split_source(one), split_source(other)) {

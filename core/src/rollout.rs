@@ -37,7 +37,7 @@ mod analyzing;
 mod holding;
 mod triggers;
 mod drive;
-mod commands;
+pub mod commands;
 pub mod message;
 
 pub use in_flight::InFlight;

@@ -32,7 +32,7 @@ use crate::events::identity::{SHORTEST_STAMP_KEY, StampKey};
 use crate::exit;
 use crate::follow::Followed;
 use crate::health::Health;
-use crate::http::{self, Senders, Shown};
+use crate::http::{self, SHORTEST_PROXY_SECRET, Senders, Shown, SignInProxy};
 use crate::perform::Executor;
 use crate::ports::Wake;
 use crate::sampling::probe::Prober;
@@ -82,9 +82,10 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let mut tasks = Tasks::default();
     let mut backend = Backend::open(&config, wakes.clone(), &decoding, &mut tasks).await?;
 
+    let proxy = sign_in_proxy(&config.http)?;
     let senders = config.http.authenticate.then(|| {
         let reviews = Arc::new(cluster.reviews(config.http.audiences.clone()));
-        Arc::new(Senders { reviews, decoding: Arc::clone(&decoding), clock: Arc::clone(&clock) })
+        Arc::new(Senders { reviews, decoding: Arc::clone(&decoding), clock: Arc::clone(&clock), proxy })
     });
     let shows = StatusBoard::of_partitions(backend.journals().partitions());
     backend.follow(Followed::new(config.cluster.clone(), Arc::clone(&clock), shows.clone()))?;
@@ -179,6 +180,15 @@ fn stamp_key(options: &http::Options) -> anyhow::Result<Option<StampKey>> {
         None => StampKey::random().context("no random numbers can be had")?,
     };
     Ok(Some(key))
+}
+
+/// Returns the check of the proxy that signs people in to the console; `None` if there is none.
+fn sign_in_proxy(options: &http::Options) -> anyhow::Result<Option<SignInProxy>> {
+    let (Some(header), Some(file)) = (options.proxy_header(), &options.proxy_secret_file) else { return Ok(None) };
+    let proxy = SignInProxy::new(header, &secret::read(file).context("http.proxy-secret-file")?);
+    let proxy =
+        proxy.with_context(|| format!("http.proxy-secret-file needs at least {SHORTEST_PROXY_SECRET} bytes"))?;
+    Ok(Some(proxy))
 }
 
 fn load(common: &Common) -> anyhow::Result<Config> {

@@ -48,7 +48,8 @@ pub(super) fn rollout() -> RolloutView {
             window: Span::from_secs(300),
             sentence: reason.clone(),
         }],
-        history: vec![DecisionView { at, decision: "roll-back".to_owned(), reason, step: Some((2, 3)) }],
+        history: vec![DecisionView { at, decision: "roll-back".to_owned(), reason, step: Some((2, 3)), by: None }],
+        verbs: Vec::new(),
         age: None,
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::serve::Peer;
 use crate::metrics;
+use crate::ports::Receipt;
 
 /// Returns an answer with this status and the body `{"error": MESSAGE}`.
 pub(super) fn problem(status: StatusCode, message: &str) -> Response {
@@ -15,14 +16,64 @@ pub(super) fn problem(status: StatusCode, message: &str) -> Response {
 
 /// Returns an answer with the status 503 that asks the client to retry in a second.
 pub(super) fn busy(message: &str) -> Response {
-    again_in_a_second(StatusCode::SERVICE_UNAVAILABLE, message)
-}
-
-/// Returns an answer that asks the client to retry in a second.
-pub(super) fn again_in_a_second(status: StatusCode, message: &str) -> Response {
-    let mut response = problem(status, message);
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// The answer to a posted event, for a program or for a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PostAnswer {
+    pub(super) status: StatusCode,
+    /// The kind of the message, as the key of the JSON body: `decided`, `ignored` or `error`.
+    kind: &'static str,
+    pub(super) message: String,
+    /// Whether the daemon has got the event, so that its answer is among the answers.
+    pub(super) is_sent: bool,
+}
+
+impl PostAnswer {
+    /// Returns the answer to an event that does not get to the daemon.
+    pub(super) fn unsent(status: StatusCode, message: impl Into<String>) -> PostAnswer {
+        PostAnswer { status, kind: "error", message: message.into(), is_sent: false }
+    }
+
+    /// Returns the answer to an event that may be sent again in a second.
+    pub(super) fn busy(message: &str) -> PostAnswer {
+        PostAnswer::unsent(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// Returns the answer to an event that is not for this daemon.
+    pub(super) fn ignored(reason: String) -> PostAnswer {
+        PostAnswer { status: StatusCode::ACCEPTED, kind: "ignored", message: reason, is_sent: false }
+    }
+}
+
+impl From<Receipt> for PostAnswer {
+    fn from(receipt: Receipt) -> PostAnswer {
+        let (status, kind, message) = match receipt {
+            Receipt::Decided(reason) => (StatusCode::ACCEPTED, "decided", reason),
+            Receipt::Ignored(reason) => (StatusCode::ACCEPTED, "ignored", reason),
+            Receipt::Dead(reason) => (StatusCode::UNPROCESSABLE_ENTITY, "error", reason),
+        };
+        PostAnswer { status, kind, message, is_sent: true }
+    }
+}
+
+impl IntoResponse for PostAnswer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({ self.kind: self.message }))).into_response();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
 }
 
 /// The reason why a request is refused before the daemon is told of it.
@@ -36,8 +87,10 @@ pub(super) enum HttpRefusal {
     Head,
     /// The body has too many bytes, or it can't be read.
     Body,
-    /// The request may come from a web page.
+    /// The request may come from a web page of another origin, or from a form of another session.
     WebPage,
+    /// The request names a user as a proxy does, and does not come from it.
+    Proxy,
     /// The client sends more events than are allowed.
     Rate,
     /// There is no token, or the API server doesn't know it.
@@ -54,6 +107,7 @@ impl HttpRefusal {
             HttpRefusal::Head => "head",
             HttpRefusal::Body => "body",
             HttpRefusal::WebPage => "web-page",
+            HttpRefusal::Proxy => "proxy",
             HttpRefusal::Rate => "rate",
             HttpRefusal::Token => "token",
             HttpRefusal::Verb => "verb",

@@ -1,39 +1,51 @@
 //! The console: pages for people, rendered here, that work without scripts. Their templates are in `templates/`.
 //!
 //! A page reads the views in place and copies only the parts that it shows. The one script, `/live.js`, asks for the page again when
-//! [`live`] tells of a change. All pages only read.
+//! [`live`] tells of a change. Pages only read, but for the forms of people who are [signed in](sign_in): they [act](act) on a rollout.
 
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bellwether_core::time::Timestamp;
+use serde::Deserialize;
 
 use self::fleet::{FleetPage, FleetQuery, Wanted};
 use self::health::HealthPage;
 use self::rollout::{RolloutFacts, RolloutPage};
 use self::text::When;
+use self::visit::Visit;
 use super::answer::problem;
 use super::rollouts::with_age;
 use super::state::App;
 use crate::show::ViewAges;
 
-mod chart;
-mod fleet;
+mod text;
+mod standing;
 mod headline;
+mod chart;
+mod visit;
+mod verbs;
+mod sign_in;
+mod act;
+mod fleet;
+mod rollout;
 mod health;
 pub(super) mod live;
-mod rollout;
-mod standing;
-mod text;
+
+/// The largest body of a posted form, in bytes: that of a token with many groups in it.
+const FORM_LIMIT: usize = 64 << 10;
 
 /// Returns the routes of the console.
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(fleet))
         .route("/rollouts/{id}", get(rollout))
+        .route("/rollouts/{id}/act", get(act::page).post(act::send).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .route("/sign-out", post(sign_in::sign_out).layer(DefaultBodyLimit::max(FORM_LIMIT)))
         .route("/health", get(health))
         .route("/live", get(live::stream))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("console/style.css"))))
@@ -56,12 +68,34 @@ struct Frame {
     /// The time at which the page was rendered.
     now: When,
     version: &'static str,
+    /// Whether people can sign in here and act.
+    acts: bool,
+    /// The address of the page, to come back to it.
+    here: String,
+    /// The person who is signed in; `None` if none is.
+    user: Option<FrameUser>,
+}
+
+/// The person who is signed in. It can't be printed.
+struct FrameUser {
+    name: String,
+    /// The token for the forms of the session.
+    form_token: String,
 }
 
 impl Frame {
-    fn new(section: &'static str, live: String, ages: &ViewAges, now: Timestamp) -> Frame {
+    fn new(section: &'static str, live: String, ages: &ViewAges, now: Timestamp, visit: &Visit) -> Frame {
         let now = When::seen(now, now);
-        Frame { section, live, problem: ages.problem(), now, version: env!("CARGO_PKG_VERSION") }
+        let user = visit
+            .session
+            .as_ref()
+            .map(|session| FrameUser { name: session.user.clone(), form_token: session.form_token().to_owned() });
+        let (acts, here) = (visit.acts, visit.here.clone());
+        Frame { section, live, problem: ages.problem(), now, version: env!("CARGO_PKG_VERSION"), acts, here, user }
+    }
+
+    fn form_token(&self) -> &str {
+        self.user.as_ref().map_or("", |user| &user.form_token)
     }
 }
 
@@ -83,55 +117,81 @@ fn render(status: StatusCode, page: &impl Template) -> Response {
     }
 }
 
-async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>) -> Response {
+async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>, visit: Visit) -> Response {
     let (ages, now) = (&app.shown.ages, app.shown.clock.now());
     let wanted = Wanted::of(query);
     // No view is published while this one is borrowed, so it is borrowed for the selection alone.
     let selection = fleet::select(&app.shown.view.borrow(), ages, &wanted, now);
-    let frame = Frame::new("rollouts", "/live".to_owned(), ages, now);
+    let frame = Frame::new("rollouts", "/live".to_owned(), ages, now, &visit);
     with_age(ages, ages.oldest(), render(StatusCode::OK, &FleetPage::new(frame, wanted, selection)))
 }
 
-async fn rollout(State(app): State<App>, Path(id): Path<String>) -> Response {
+/// The query of a rollout's page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RolloutQuery {
+    /// The id of an event that was sent from here, whose answer is shown.
+    event: Option<String>,
+}
+
+async fn rollout(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(query): Query<RolloutQuery>,
+    visit: Visit,
+) -> Response {
     let (ages, now) = (&app.shown.ages, app.shown.clock.now());
     // Taken before the view, which can only be newer then.
     let unread = ages.unread();
-    let facts = RolloutFacts::of(&app.shown.view.borrow(), ages, &id);
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair("rollout", &id).finish();
-    let frame = Frame::new("rollouts", format!("/live?{query}"), ages, now);
-    let Some(facts) = facts else {
-        let (status, message) = match unread {
-            Some(unread) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("There is no rollout {id} so far, and {unread}."))
-            }
-            None => (StatusCode::NOT_FOUND, format!("There is no rollout {id}, or it was forgotten.")),
-        };
-        return with_age(ages, ages.oldest(), render(status, &MissingPage { frame, message }));
-    };
+    let event = query.event.as_deref();
+    let facts = RolloutFacts::of(&app.shown.view.borrow(), ages, &id, event);
+    let mut live = form_urlencoded::Serializer::new(String::new());
+    live.append_pair("rollout", &id).extend_pairs(event.map(|event| ("event", event)));
+    let frame = Frame::new("rollouts", format!("/live?{}", live.finish()), ages, now, &visit);
+    let Some(facts) = facts else { return no_rollout(ages, frame, &id, unread) };
     let age = facts.age();
     let page = RolloutPage::new(frame, facts, app.shown.courses.of(&id), now);
     with_age(ages, age, render(StatusCode::OK, &page))
 }
 
-async fn health(State(app): State<App>) -> Response {
+async fn health(State(app): State<App>, visit: Visit) -> Response {
     let (shown, now) = (&app.shown, app.shown.clock.now());
     let silent = shown.heartbeat.borrow().elapsed();
     let silent = (silent > app.options.heartbeat.to_std()).then_some(silent.as_secs());
-    let frame = Frame::new("health", "/live?health=true".to_owned(), &shown.ages, now);
+    let frame = Frame::new("health", "/live?health=true".to_owned(), &shown.ages, now, &visit);
     let (conditions, config) = (shown.conditions.borrow().clone(), shown.config.borrow().clone());
     let age = shown.ages.oldest().map(|age| age.to_string());
     let page = HealthPage::new(frame, conditions, silent, &shown.view.borrow(), age, config, now);
     render(StatusCode::OK, &page)
 }
 
+/// Returns the answer to a request for a rollout that is not known. `unread` names the partitions that were not read before.
+fn no_rollout(ages: &ViewAges, frame: Frame, id: &str, unread: Option<String>) -> Response {
+    let (status, message) = match unread {
+        Some(unread) => (StatusCode::SERVICE_UNAVAILABLE, format!("There is no rollout {id} so far, and {unread}.")),
+        None => (StatusCode::NOT_FOUND, format!("There is no rollout {id}, or it was forgotten.")),
+    };
+    with_age(ages, ages.oldest(), render(status, &MissingPage { frame, message }))
+}
+
+/// Returns the answer to a request for a page that does not exist.
+fn no_page(app: &App, visit: &Visit) -> Response {
+    page_of(app, visit, StatusCode::NOT_FOUND, "There is no such page.".to_owned())
+}
+
+/// Returns a page with nothing but a message.
+fn page_of(app: &App, visit: &Visit, status: StatusCode, message: String) -> Response {
+    let frame = Frame::new("", String::new(), &app.shown.ages, app.shown.clock.now(), visit);
+    render(status, &MissingPage { frame, message })
+}
+
 /// Returns the answer to a request that no route takes: a page for a browser, and JSON for a program.
-pub(super) async fn missing(State(app): State<App>, request: axum::extract::Request) -> Response {
+pub(super) async fn missing(State(app): State<App>, visit: Visit, request: axum::extract::Request) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if !accepts.contains("text/html") {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let frame = Frame::new("", String::new(), &app.shown.ages, app.shown.clock.now());
-    render(StatusCode::NOT_FOUND, &MissingPage { frame, message: "There is no such page.".to_owned() })
+    no_page(&app, &visit)
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
 //! The intake of events over HTTP. It turns an event of the CloudEvents HTTP binding into the record of the Kafka binding,
 //! so that both are decoded in the same way.
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::answer::{HttpRefusal, again_in_a_second, busy, problem, refused};
+use super::answer::{HttpRefusal, PostAnswer, refused};
+use super::senders::{Credential, bearer};
 use super::serve::Peer;
 use super::state::App;
-use crate::ports::{Delivery, EventRecord, Receipt};
+use crate::ports::{Delivery, EventRecord};
 
 /// Handles `POST /api/v1/events`: checks the sender, passes the event to the daemon and answers with the receipt.
 pub(super) async fn take(
@@ -22,54 +22,71 @@ pub(super) async fn take(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let record = match checked(&app, peer, &headers, body).await {
-        Ok(record) => record,
-        Err(answer) => return *answer,
+    let answer = match received(&app, peer, &headers, body) {
+        Ok(record) => post(&app, peer, record, bearer(&headers).as_ref()).await,
+        Err(answer) => answer,
+    };
+    answer.into_response()
+}
+
+/// Passes an event to the daemon and returns its answer. If senders are checked, that is done first, with the credential of the
+/// sender. This is the only way of an event over HTTP.
+pub(super) async fn post(app: &App, peer: Peer, record: EventRecord, by: Option<&Credential>) -> PostAnswer {
+    let record = match &app.shown.senders {
+        Some(senders) => match senders.admit(by, record, peer).await {
+            Ok(record) => record,
+            Err(answer) => return answer,
+        },
+        None => record,
     };
     let (reply, receipt) = oneshot::channel();
     match app.shown.intake.try_send(Delivery { record, reply: Some(reply) }) {
         Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(_)) => return busy("the daemon is busy; send the event again in a second"),
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            return PostAnswer::busy("the daemon is busy; send the event again in a second");
+        }
         Err(mpsc::error::TrySendError::Closed(_)) => {
-            return busy("the daemon is stopping; send the event again when it is back");
+            return PostAnswer::busy("the daemon is stopping; send the event again when it is back");
         }
     }
     match receipt.await {
-        Ok(Receipt::Decided(reason)) => (StatusCode::ACCEPTED, Json(json!({ "decided": reason }))).into_response(),
-        Ok(Receipt::Ignored(reason)) => (StatusCode::ACCEPTED, Json(json!({ "ignored": reason }))).into_response(),
-        Ok(Receipt::Dead(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-        Err(_) => busy("it is not known whether the event was accepted; send the same one again"),
+        Ok(receipt) => receipt.into(),
+        Err(_) => PostAnswer::busy("it is not known whether the event was accepted; send the same one again"),
     }
 }
 
-/// Returns the event as a record, with a stamp of its sender if tokens are asked for.
+/// Returns the answer to an address that posts too fast; `None` if it does not.
+pub(super) fn too_fast(app: &App, peer: Peer) -> Option<PostAnswer> {
+    if app.rates.allow(peer) {
+        return None;
+    }
+    refused(peer, HttpRefusal::Rate);
+    let message = "this address has sent as many events as http.posts-per-second allows; send it again in a second";
+    Some(PostAnswer::unsent(StatusCode::TOO_MANY_REQUESTS, message))
+}
+
+/// Returns the event of a request as a record.
 ///
 /// # Errors
 /// The answer to a request that is refused.
-async fn checked(
+fn received(
     app: &App,
     peer: Peer,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<EventRecord, Box<Response>> {
-    if !app.rates.allow(peer) {
-        refused(peer, HttpRefusal::Rate);
-        let message = "this address has sent as many events as http.posts-per-second allows; send it again in a second";
-        return Err(Box::new(again_in_a_second(StatusCode::TOO_MANY_REQUESTS, message)));
+) -> Result<EventRecord, PostAnswer> {
+    if let Some(answer) = too_fast(app, peer) {
+        return Err(answer);
     }
     if let Some(message) = web_page(headers, app.shown.senders.is_some()) {
         refused(peer, HttpRefusal::WebPage);
-        return Err(Box::new(problem(StatusCode::FORBIDDEN, message)));
+        return Err(PostAnswer::unsent(StatusCode::FORBIDDEN, message));
     }
     let body = body.map_err(|rejection| {
         refused(peer, HttpRefusal::Body);
-        Box::new(problem(rejection.status(), &rejection.body_text()))
+        PostAnswer::unsent(rejection.status(), rejection.body_text())
     })?;
-    let record = record_of(headers, &body);
-    match &app.shown.senders {
-        Some(senders) => senders.admit(headers, record, peer).await,
-        None => Ok(record),
-    }
+    Ok(record_of(headers, &body))
 }
 
 /// Returns the record of a posted event, as in the Kafka binding.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use axum::http::HeaderName;
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
@@ -27,6 +28,10 @@ pub struct Options {
     pub key_file: Option<PathBuf>,
     /// The file with the secret of the stamps by which all replicas know the users of posted events.
     pub stamp_key_file: Option<PathBuf>,
+    /// The header in which a proxy in front of the console names the user whom it has signed in; `None` without such a proxy.
+    pub proxy_user_header: Option<String>,
+    /// The file with the secret by which that proxy is recognised.
+    pub proxy_secret_file: Option<PathBuf>,
     /// The time after which a request is answered with 503.
     pub timeout: Span,
     /// The age of the last heartbeat after which `/livez` reports the event loop as dead.
@@ -44,6 +49,8 @@ impl Default for Options {
             cert_file: None,
             key_file: None,
             stamp_key_file: None,
+            proxy_user_header: None,
+            proxy_secret_file: None,
             timeout: Span::from_secs(10),
             heartbeat: Span::from_secs(30),
         }
@@ -71,6 +78,32 @@ impl Options {
             let key = if self.cert_file.is_some() { "cert-file" } else { "key-file" };
             problems.push((key, "`cert-file` and `key-file` belong together; set both".to_owned()));
         }
+        problems.extend(self.proxy_problem());
         problems
+    }
+
+    /// Returns the name of the header in which a proxy names users; `None` if none is set, or if it is no name of a header.
+    pub fn proxy_header(&self) -> Option<HeaderName> {
+        self.proxy_user_header.as_deref().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+    }
+
+    fn proxy_problem(&self) -> Option<(&'static str, String)> {
+        let name = self.proxy_user_header.as_ref();
+        if name.is_some() != self.proxy_secret_file.is_some() {
+            let key = if name.is_some() { "proxy-user-header" } else { "proxy-secret-file" };
+            let message = "any client can send such a header, so it counts beside a secret alone; set both \
+                           `proxy-user-header` and `proxy-secret-file`";
+            return Some((key, message.to_owned()));
+        }
+        let name = name?;
+        if self.proxy_header().is_none() {
+            return Some((
+                "proxy-user-header",
+                format!("{name:?} is no name of a header, as \"X-Forwarded-User\" is one"),
+            ));
+        }
+        let is_acting = self.events && self.authenticate;
+        let message = "a proxy signs people in to act; set `events = true` and `authenticate = true`, or remove it";
+        (!is_acting).then(|| ("proxy-user-header", message.to_owned()))
     }
 }

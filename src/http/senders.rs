@@ -1,16 +1,16 @@
 //! The senders of posted events: their tokens and rights, and the rate of each address.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use secrecy::SecretString;
-use serde_json::json;
 
-use super::answer::{HttpRefusal, busy, problem, refused};
+use super::answer::{HttpRefusal, PostAnswer, refused};
+use super::proxy::SignInProxy;
 use super::serve::Peer;
 use crate::access::verb_of;
 use crate::clock::Clock;
@@ -20,7 +20,16 @@ use crate::ports::{EventRecord, Reviews, User};
 /// The most addresses whose rate is remembered.
 const MOST_ADDRESSES: usize = 10_000;
 
-/// The check of posted events by the tokens of their senders.
+/// The proof of a sender's identity. It can't be printed.
+#[derive(Clone)]
+pub(super) enum Credential {
+    /// A bearer token, whose user the API server names.
+    Token(SecretString),
+    /// The user whom the proxy in front of the console has signed in.
+    Proxied(String),
+}
+
+/// The check of the senders of posted events.
 pub struct Senders {
     /// The users and their rights.
     pub reviews: Arc<dyn Reviews>,
@@ -28,6 +37,8 @@ pub struct Senders {
     pub decoding: Arc<DecodeOptions>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// The proxy that signs people in to the console; `None` if there is none.
+    pub proxy: Option<SignInProxy>,
 }
 
 impl Senders {
@@ -37,20 +48,17 @@ impl Senders {
     /// The answer to a sender who may not send it, or whose event can't be decoded.
     pub(super) async fn admit(
         &self,
-        headers: &HeaderMap,
+        by: Option<&Credential>,
         record: EventRecord,
         peer: Peer,
-    ) -> Result<EventRecord, Box<Response>> {
-        let user = self.user(headers, peer).await?;
+    ) -> Result<EventRecord, PostAnswer> {
+        let user = self.user(by, peer).await?;
         let access = &self.decoding.access;
         let (verb, scope) = match decode(&access.open(&record).0, &self.decoding, self.clock.now()) {
             Decoded::Event { event, scope } => (verb_of(&event).unwrap_or_default(), scope),
-            Decoded::Ignored(reason) => {
-                let answer = axum::Json(json!({ "ignored": reason.to_string() }));
-                return Err(Box::new((StatusCode::ACCEPTED, answer).into_response()));
-            }
+            Decoded::Ignored(reason) => return Err(PostAnswer::ignored(reason.to_string())),
             Decoded::Dead(error) => {
-                return Err(Box::new(problem(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string())));
+                return Err(PostAnswer::unsent(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()));
             }
         };
         match self.reviews.may(&user, verb, &scope).await {
@@ -60,41 +68,49 @@ impl Senders {
                 let name = &user.name;
                 let message =
                     format!("{name} has no right to {verb} rollouts.bellwether.dev in {scope}; a role can give it");
-                return Err(Box::new(problem(StatusCode::FORBIDDEN, &message)));
+                return Err(PostAnswer::unsent(StatusCode::FORBIDDEN, message));
             }
-            Err(failure) => return Err(Box::new(unknown(&failure.message))),
+            Err(failure) => return Err(unknown(&failure.message)),
         }
         let stamped = access.stamp(record, &user.name, &peer.0.to_string());
-        stamped.ok_or_else(|| Box::new(busy("the daemon has no key for stamps; set http.stamp-key-file")))
+        stamped.ok_or_else(|| PostAnswer::busy("the daemon has no key for stamps; set http.stamp-key-file"))
     }
 
-    async fn user(&self, headers: &HeaderMap, peer: Peer) -> Result<User, Box<Response>> {
-        let user = match bearer(headers) {
-            Some(token) => self.reviews.user(&token).await.map_err(|failure| Box::new(unknown(&failure.message)))?,
+    /// Returns the user of a credential. A token is reviewed each time, so that one that is withdrawn counts no longer.
+    ///
+    /// # Errors
+    /// The answer to a sender without a valid credential.
+    pub(super) async fn user(&self, by: Option<&Credential>, peer: Peer) -> Result<User, PostAnswer> {
+        let user = match by {
+            Some(Credential::Token(token)) => {
+                self.reviews.user(token).await.map_err(|failure| unknown(&failure.message))?
+            }
+            Some(Credential::Proxied(name)) => {
+                Some(User { name: name.clone(), uid: None, groups: Vec::new(), extra: BTreeMap::new() })
+            }
             None => None,
         };
         user.ok_or_else(|| {
             refused(peer, HttpRefusal::Token);
             let message = "send a token that the cluster's API server knows, as `Authorization: Bearer TOKEN`";
-            let mut answer = problem(StatusCode::UNAUTHORIZED, message);
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            Box::new(answer)
+            PostAnswer::unsent(StatusCode::UNAUTHORIZED, message)
         })
     }
 }
 
 /// Returns the answer while the API server can't be asked.
-fn unknown(problem: &str) -> Response {
+fn unknown(problem: &str) -> PostAnswer {
     tracing::warn!(%problem, "the sender of a posted event could not be checked");
-    busy("the API server can't be asked for the token's user and rights; send the event again")
+    PostAnswer::busy("the API server can't be asked for the token's user and rights; send the event again")
 }
 
 /// Returns the token of the header `Authorization`.
-fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Credential> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| SecretString::from(token))
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
+    is_bearer.then(|| Credential::Token(SecretString::from(token)))
 }
 
 /// The rate of posted events of each address.

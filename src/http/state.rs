@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::Options;
 use super::senders::{Rates, Senders};
+use super::sessions::Sessions;
 use crate::clock::{Clock, Stopwatch};
 use crate::ports::Delivery;
 use crate::show::ViewAges;
@@ -58,6 +59,8 @@ pub(super) struct App {
     pub(super) options: Options,
     pub(super) shown: Shown,
     pub(super) rates: Rates,
+    /// The people who are signed in to the console.
+    pub(super) sessions: Sessions,
     /// A permit for each stream to a live page.
     pub(super) streams: Arc<Semaphore>,
     /// The stop of the server, which ends the streams.

@@ -32,7 +32,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Returns the number of requests that were refused for a reason.
-    async fn refused(&self, why: &str) -> usize {
+    pub(super) async fn refused(&self, why: &str) -> usize {
         let page = get_text(&self.base, "/metrics").await.1;
         let name = format!("bellwether_http_refused_total{{why=\"{why}\"}} ");
         page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0)
@@ -163,7 +163,14 @@ fn rollout_view() -> RolloutView {
             window: Span::from_secs(300),
             sentence: "errors 0.4 % ≤ 1 %".to_owned(),
         }],
-        history: vec![DecisionView { at, decision: "start".to_owned(), reason: "asked for".to_owned(), step: None }],
+        history: vec![DecisionView {
+            at,
+            decision: "start".to_owned(),
+            reason: "asked for".to_owned(),
+            step: None,
+            by: None,
+        }],
+        verbs: Vec::new(),
         age: None,
     }
 }
@@ -408,6 +415,19 @@ fn tokens_are_taken_over_tls_alone_but_on_this_machine() {
     assert_eq!(keys(Options { authenticate: true, events: true, ..Options::default() }), [""; 0]);
 }
 
+#[test]
+fn a_proxys_header_needs_its_secret_and_a_check_of_senders() {
+    let keys = |options: Options| options.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let named = |name: &str| Options { proxy_user_header: Some(name.to_owned()), ..Options::default() };
+    let with_secret = |options| Options { proxy_secret_file: Some("secret".into()), ..options };
+    let acting = |options| Options { events: true, authenticate: true, ..options };
+    assert_eq!(keys(acting(named("X-User"))), ["proxy-user-header"]);
+    assert_eq!(keys(acting(with_secret(Options::default()))), ["proxy-secret-file"]);
+    assert_eq!(keys(acting(with_secret(named("X User")))), ["proxy-user-header"]);
+    assert_eq!(keys(with_secret(named("X-User"))), ["proxy-user-header"]);
+    assert_eq!(keys(acting(with_secret(named("X-User")))), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     let (server, posted) = server(Options { events: true, ..Options::default() }).await;
@@ -416,7 +436,7 @@ async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
 }
 
-/// The users of a pretended API server: `jane` has the token `of-jane` and the right to `request` alone.
+/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort` and `pause`.
 struct Pretended;
 
 #[async_trait::async_trait]
@@ -432,16 +452,21 @@ impl Reviews for Pretended {
 
     async fn may(&self, user: &User, verb: &str, scope: &Scope) -> Result<bool, Failure> {
         assert_eq!((user.name.as_str(), scope.to_string().as_str()), ("jane", "prod/shop/Deployment/web"));
-        Ok(verb == "request")
+        Ok(["request", "abort", "pause"].contains(&verb))
     }
 }
 
 /// Returns the check of senders by the pretended API server.
 fn senders() -> Arc<Senders> {
+    senders_behind(None)
+}
+
+/// Returns the same check behind a proxy.
+pub(super) fn senders_behind(proxy: Option<SignInProxy>) -> Arc<Senders> {
     let stamp = StampKey::of(&SecretString::from("s".repeat(32)));
     let access = Access::new(&access::Options::default(), stamp, Span::from_secs(86_400)).unwrap();
     let decoding = Arc::new(DecodeOptions::new("prod", Mapping::default()).with_access(access));
-    Arc::new(Senders { reviews: Arc::new(Pretended), decoding, clock: Arc::new(SystemClock) })
+    Arc::new(Senders { reviews: Arc::new(Pretended), decoding, clock: Arc::new(SystemClock), proxy })
 }
 
 /// Returns the body of a request for a rollout, or of a verb, in structured mode.

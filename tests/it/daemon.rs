@@ -43,6 +43,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod clock;
+mod console;
 mod followed;
 mod oversized;
 mod resting;
@@ -195,6 +196,7 @@ struct Setting {
     policies: Vec<Policy>,
     records: Arc<Records>,
     offset: i64,
+    decoding: Arc<DecodeOptions>,
 }
 
 /// A running daemon. It has its own runtime, whose shutdown ends all its tasks at once.
@@ -218,7 +220,8 @@ impl Setting {
         let clock: Arc<dyn Clock> = Arc::new(FastClock::new(FACTOR));
         let world = MemoryWorld::new(Arc::clone(&clock));
         world.deploy(&workload(), images("1"), 4, 100);
-        Setting { world, clock, folder, policies, records: Arc::default(), offset: 0 }
+        let decoding = Arc::new(DecodeOptions::new("test", Mapping::default()));
+        Setting { world, clock, folder, policies, records: Arc::default(), offset: 0, decoding }
     }
 
     async fn start(&self) -> RunningDaemon {
@@ -244,7 +247,7 @@ impl Setting {
                 clock: Arc::clone(&self.clock),
                 executor,
                 journals: Arc::new(journals),
-                decoding: Arc::new(DecodeOptions::new("test", Mapping::default())),
+                decoding: Arc::clone(&self.decoding),
                 board: shows,
                 health: Health::default(),
                 blank: engine.with_sinks(sinks),

@@ -1,14 +1,16 @@
 //! The views of rollouts, made from the engine's state.
 
 use crate::engine::record::requests_rollout;
-use crate::engine::view::{AnswerView, CheckView, DecisionView, RolloutView};
+use crate::engine::view::{AnswerView, CheckView, DecisionView, OfferView, RolloutView};
 use crate::engine::{Disposition, Proposal, Transition, WorkloadState};
 use crate::ids::{Images, RolloutId, Weight, digest};
+use crate::input::command::Verb;
 use crate::input::event::Event;
 use crate::judge::evidence::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
 use crate::policy::{Mode, Policy, Strategy};
+use crate::rollout::commands::VerbOffer;
 use crate::rollout::decision::DecisionKind;
 use crate::rollout::ending::Ending;
 use crate::rollout::phase::Phase;
@@ -51,8 +53,10 @@ pub fn view(rollout: &Rollout) -> RolloutView {
                 decision: entry.kind.to_string(),
                 reason: entry.why.clone(),
                 step: step(entry.step),
+                by: entry.by.clone(),
             })
             .collect(),
+        verbs: rollout.offers().into_iter().map(offer).collect(),
         age: None,
     }
 }
@@ -71,7 +75,8 @@ pub fn queued(state: &WorkloadState) -> Option<RolloutView> {
         (None, None) => (waiting.proposal.reason.clone(), "begins now".to_owned()),
     };
     let shown = view(&rollout);
-    Some(RolloutView { phase: RolloutView::QUEUED.to_owned(), reason: reason.to_string(), next, ..shown })
+    let verbs = vec![offer(VerbOffer { verb: Verb::Abort, skips: Vec::new() })];
+    Some(RolloutView { phase: RolloutView::QUEUED.to_owned(), reason: reason.to_string(), next, verbs, ..shown })
 }
 
 /// Returns the view of a request whose rollout will not begin, so that a client that waits for the rollout's id gets an answer:
@@ -100,7 +105,8 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         started: at,
         ended: Some(at),
         checks: Vec::new(),
-        history: vec![DecisionView { at, decision: DecisionKind::Refuse.to_string(), reason, step: None }],
+        history: vec![DecisionView { at, decision: DecisionKind::Refuse.to_string(), reason, step: None, by: None }],
+        verbs: Vec::new(),
         age: None,
     })
 }
@@ -155,8 +161,20 @@ pub fn unreadable(workload: &str, why: &str, now: Timestamp) -> RolloutView {
         ended: None,
         checks: Vec::new(),
         history: Vec::new(),
+        verbs: Vec::new(),
         age: None,
     }
+}
+
+/// Returns the view of a verb that a rollout's state admits.
+fn offer(offer: VerbOffer) -> OfferView {
+    let VerbOffer { verb, skips } = offer;
+    let (full, approval) = match &verb {
+        Verb::Promote { full } => (*full, None),
+        Verb::Approve { approval } => (false, approval.clone()),
+        Verb::Abort | Verb::Pause | Verb::Resume | Verb::Retry | Verb::Freeze { .. } | Verb::Unfreeze => (false, None),
+    };
+    OfferView { verb: verb.name().to_owned(), full, approval, skips }
 }
 
 /// Returns the policy's name and hash, as in `web@1a2b3c4d5e6f`.

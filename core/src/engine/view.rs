@@ -55,6 +55,9 @@ pub struct RolloutView {
     pub checks: Vec<CheckView>,
     /// The decisions so far, oldest first.
     pub history: Vec<DecisionView>,
+    /// The verbs that its state admits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verbs: Vec<OfferView>,
     /// The age of this view: the time since the journal of the workload's partition was read to its end. `None` from the process
     /// that owns the partition, whose view is the present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +106,26 @@ pub struct DecisionView {
     pub reason: String,
     /// The step, from 1, and the number of steps; `None` for a guard of another tool's deployment.
     pub step: Option<(usize, usize)>,
+    /// The source of the event that asked for it; `None` if no person or tool did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A verb that the state of a rollout admits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OfferView {
+    /// The verb's name, as in `bellwether emit VERB`.
+    pub verb: String,
+    /// Whether a `promote` goes to the end, and not by one step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
+    /// The approval or suite that an `approve` gives or waives; `None` for other verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
+    /// The conditions that it skips, as phrases. A required suite and a closed change window are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skips: Vec<String>,
 }
 
 impl RolloutView {

@@ -2,6 +2,7 @@
 
 use super::cause::{EndCause, Fired, HoldCause, Remedy};
 use super::decision::DecisionKind;
+use super::ending::Ending;
 use super::phase::{Phase, Trigger};
 use super::preflight::requested_images;
 use super::reason::{Reason, change};
@@ -12,7 +13,50 @@ use crate::input::event::Request;
 use crate::judge::numbers::Verdict;
 use crate::policy::ApprovalPoint;
 
+/// A verb that the state of a rollout admits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerbOffer {
+    /// The verb, with its arguments.
+    pub verb: Verb,
+    /// The conditions that the verb skips, as phrases. A required suite and a closed change window are not among them.
+    pub skips: Vec<String>,
+}
+
 impl Rollout {
+    /// Returns the verbs that the rollout's state admits. One can be refused all the same for a reason outside the rollout: a pod that is
+    /// not available, the sender, or a newer rollout of the workload.
+    pub fn offers(&self) -> Vec<VerbOffer> {
+        let plain = |verb| VerbOffer { verb, skips: Vec::new() };
+        if self.ended.is_some() {
+            let can_be_retried = self.is_roll() && self.ending() != Some(Ending::Promoted);
+            return can_be_retried.then(|| plain(Verb::Retry)).into_iter().collect();
+        }
+        let remedy = self.current.hold.as_ref().map(|hold| hold.cause.remedy());
+        let mut offers = Vec::new();
+        match remedy {
+            Some(_) | None if self.orders.paused.is_some() => offers.push(plain(Verb::Resume)),
+            Some(Remedy::Approve(name)) => offers.push(plain(Verb::Approve { approval: Some(name.to_owned()) })),
+            Some(Remedy::Wait | Remedy::Resume | Remedy::Rebase | Remedy::PromoteFull) => {
+                offers.push(plain(Verb::Resume));
+            }
+            Some(Remedy::AwaitWindow | Remedy::Unfreeze(_)) => {}
+            None if self.phase().is_before_promotion() => offers.push(plain(Verb::Pause)),
+            None => {}
+        }
+        if self.phase().rises() && !matches!(remedy, Some(Remedy::Unfreeze(_))) {
+            let onward = self.promotes_by(false);
+            let fulls = [false, true].into_iter().filter(|full| !full || onward != Trigger::LastStepPassed);
+            offers.extend(fulls.map(|full| VerbOffer {
+                verb: Verb::Promote { full },
+                skips: self.skipped_in_rollout(self.promotes_by(full)),
+            }));
+        }
+        if self.can_be_recalled() {
+            offers.push(plain(Verb::Abort));
+        }
+        offers
+    }
+
     /// Carries out a verb.
     ///
     /// # Errors
@@ -207,13 +251,7 @@ impl Rollout {
         if !self.acts_done() || !self.canary_available(context.status) {
             return Err(self.busy("its canary is not available, and traffic goes only to what is"));
         }
-        let last = self.step + 1 >= self.policy.steps.len();
-        let steps = self.phase() == Phase::Stepping;
-        let trigger = match (full || (steps && last), steps) {
-            (true, _) => Trigger::LastStepPassed,
-            (false, true) => Trigger::StepPassed,
-            (false, false) => Trigger::CanaryReady,
-        };
+        let trigger = self.promotes_by(full);
         let unapproved = self.unapproved_by(trigger, context);
         if !unapproved.is_empty() && self.is_own(&author) {
             return Err(format!(
@@ -229,31 +267,63 @@ impl Rollout {
         Ok(())
     }
 
+    /// Returns the trigger that a `promote` fires.
+    fn promotes_by(&self, full: bool) -> Trigger {
+        let last = self.step + 1 >= self.policy.steps.len();
+        let steps = self.phase() == Phase::Stepping;
+        match (full || (steps && last), steps) {
+            (true, _) => Trigger::LastStepPassed,
+            (false, true) => Trigger::StepPassed,
+            (false, false) => Trigger::CanaryReady,
+        }
+    }
+
     /// Returns the conditions that have not passed and that a trigger by a person skips, as phrases.
     fn skipped_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Vec<String> {
-        let mut skips = Vec::new();
-        if trigger != Trigger::CanaryReady {
-            skips.extend(self.unpassed());
-            let over = if trigger == Trigger::LastStepPassed { self.policy.steps.len() } else { self.step + 1 };
-            let steps = self.policy.steps.iter().enumerate().take(over).skip(self.step + 1);
-            skips.extend(steps.map(|(at, step)| format!("step {} at {}", at + 1, step.weight)));
-        }
+        let mut skips = self.skipped_steps(trigger);
         skips.extend(self.unapproved_by(trigger, context));
         let closed = self.policy.window.as_ref().filter(|window| window.opens(context.now).is_some());
         skips.extend(closed.map(|window| format!("the change window {window}")));
-        skips.extend(self.orders.paused.as_ref().map(|author| format!("the pause of {author}")));
+        skips.extend(self.skipped_pause());
         skips
+    }
+
+    /// Returns those of the skipped conditions that the rollout itself tells, as phrases.
+    fn skipped_in_rollout(&self, trigger: Trigger) -> Vec<String> {
+        let skips = self.skipped_steps(trigger).into_iter();
+        skips.chain(self.skipped_approvals(trigger)).chain(self.skipped_pause()).collect()
+    }
+
+    /// Returns the checks and steps that a trigger by a person skips, as phrases.
+    fn skipped_steps(&self, trigger: Trigger) -> Vec<String> {
+        if trigger == Trigger::CanaryReady {
+            return Vec::new();
+        }
+        let mut skips = self.unpassed();
+        let over = if trigger == Trigger::LastStepPassed { self.policy.steps.len() } else { self.step + 1 };
+        let steps = self.policy.steps.iter().enumerate().take(over).skip(self.step + 1);
+        skips.extend(steps.map(|(at, step)| format!("step {} at {}", at + 1, step.weight)));
+        skips
+    }
+
+    fn skipped_pause(&self) -> Option<String> {
+        self.orders.paused.as_ref().map(|author| format!("the pause of {author}"))
+    }
+
+    /// Returns the missing approvals that a trigger by a person skips, as phrases.
+    fn skipped_approvals(&self, trigger: Trigger) -> impl Iterator<Item = String> {
+        let prepares = self.phase() == Phase::Preparing;
+        let approvals = self.missing_approvals().filter(move |approval| {
+            trigger == Trigger::LastStepPassed || (approval.before == ApprovalPoint::Traffic && prepares)
+        });
+        approvals.map(|approval| format!("approval {}", approval.name))
     }
 
     /// Returns the missing approvals and suites that a trigger by a person skips, as phrases.
     fn unapproved_by(&self, trigger: Trigger, context: RolloutContext<'_>) -> Vec<String> {
         let prepares = self.phase() == Phase::Preparing;
-        let approvals = self.missing_approvals().filter(|approval| {
-            trigger == Trigger::LastStepPassed || (approval.before == ApprovalPoint::Traffic && prepares)
-        });
-        let approvals = approvals.map(|approval| format!("approval {}", approval.name));
         let suites = prepares.then(|| self.unproven(context)).into_iter().flatten();
-        approvals.chain(suites.map(|suite| format!("suite {suite}"))).collect()
+        self.skipped_approvals(trigger).chain(suites.map(|suite| format!("suite {suite}"))).collect()
     }
 
     /// Returns the present step's checks that do not pass, with their verdicts.

@@ -250,7 +250,8 @@ impl Rollout {
     ) {
         let why = reason.to_string();
         self.reason = reason.clone();
-        self.history.push(HistoryEntry { at: now, kind, to: self.phase(), step: self.step, why: why.clone() });
+        let by = reason.actor().map(str::to_owned);
+        self.history.push(HistoryEntry { at: now, kind, to: self.phase(), step: self.step, why: why.clone(), by });
         if self.history.len() > MAX_HISTORY {
             self.history.remove(1);
         }

@@ -579,4 +579,92 @@ impl Reason {
     pub fn frozen(scope: &Scope, freeze: &Freeze) -> Reason {
         Reason::Frozen { scope: scope.to_string(), author: freeze.author.clone(), until: freeze.until }
     }
+
+    /// Returns the source of the event by which a person or a tool has asked for this; `None` for the daemon's own reasons.
+    pub fn actor(&self) -> Option<&str> {
+        match self {
+            Reason::Aborted { author, .. }
+            | Reason::AbortedWaiting { author, .. }
+            | Reason::Released { author, .. }
+            | Reason::Promoted { author, .. }
+            | Reason::Paused { author, .. }
+            | Reason::Resumed { author, .. }
+            | Reason::Approved { author, .. }
+            | Reason::Retried { author, .. }
+            | Reason::Frozen { author, .. }
+            | Reason::Unfrozen { author, .. }
+            | Reason::Rebased { author, .. } => Some(&author.by),
+            Reason::Requested { by, .. } | Reason::Deployed { by, .. } => Some(by),
+            Reason::Recalled { by } | Reason::Superseded { by } => Some(&by.source),
+            Reason::Tested { report } => Some(&report.by),
+            Reason::Duplicate { .. }
+            | Reason::Stale { .. }
+            | Reason::Queued { .. }
+            | Reason::Irrelevant
+            | Reason::NoPolicy { .. }
+            | Reason::Uncovered { .. }
+            | Reason::WrongPolicy { .. }
+            | Reason::Isolated { .. }
+            | Reason::NoImage
+            | Reason::ImageNotAllowed { .. }
+            | Reason::CantObey { .. }
+            | Reason::NeedsReport { .. }
+            | Reason::NeedsApproval { .. }
+            | Reason::OutsideWindow { .. }
+            | Reason::Quarantined { .. }
+            | Reason::AmbiguousImage { .. }
+            | Reason::NoContainer { .. }
+            | Reason::Unexpected { .. }
+            | Reason::Unchanged
+            | Reason::NoReplicas
+            | Reason::NoWorkload { .. }
+            | Reason::Obstructed { .. }
+            | Reason::Accepted { .. }
+            | Reason::Guardable { .. }
+            | Reason::NoLastGood
+            | Reason::Unreadable { .. }
+            | Reason::CanaryReady { .. }
+            | Reason::CanaryFailed { .. }
+            | Reason::BaselineNotReady { .. }
+            | Reason::CanaryUnready { .. }
+            | Reason::Restarts { .. }
+            | Reason::NoRoom { .. }
+            | Reason::RouteRefused { .. }
+            | Reason::NotReady { .. }
+            | Reason::Passed { .. }
+            | Reason::Regressed { .. }
+            | Reason::Undecided { .. }
+            | Reason::Won { .. }
+            | Reason::Lost { .. }
+            | Reason::Draw { .. }
+            | Reason::Warned { .. }
+            | Reason::Insufficient { .. }
+            | Reason::Blind { .. }
+            | Reason::Unmeasured { .. }
+            | Reason::ShareOff { .. }
+            | Reason::Silence { .. }
+            | Reason::Mute(..)
+            | Reason::Waiting { .. }
+            | Reason::Recovered
+            | Reason::HoldExpired { .. }
+            | Reason::StableReady { .. }
+            | Reason::StableFailed { .. }
+            | Reason::StableNotReady { .. }
+            | Reason::Restored { .. }
+            | Reason::Emptied
+            | Reason::CanaryGone
+            | Reason::GuardPassed { .. }
+            | Reason::NoGuard
+            | Reason::TemplateEdited { .. }
+            | Reason::Scaled { .. }
+            | Reason::Reverted { .. }
+            | Reason::RevertedTooOften { .. }
+            | Reason::CanaryDeleted
+            | Reason::StableBroken { .. }
+            | Reason::RestoreFailed { .. }
+            | Reason::Failing { .. }
+            | Reason::ActRefused { .. }
+            | Reason::Slow { .. } => None,
+        }
+    }
 }

@@ -116,6 +116,9 @@ pub struct HistoryEntry {
     pub step: usize,
     /// The reason's sentence.
     pub why: String,
+    /// The source of the event that asked for it; `None` if no person or tool did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// The rollout's own objects in the cluster, as they were asked for.

@@ -2,6 +2,7 @@
 
 use bellwether_core::engine::Disposition;
 use bellwether_core::ids::{Images, Weight};
+use bellwether_core::input::command::Verb;
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
@@ -402,4 +403,95 @@ fn a_retry_lifts_the_quarantine_of_a_bare_image() {
     assert_eq!(story.engine.state(&workload()).unwrap().quarantine.len(), 1);
     story.say("retry", json!({}));
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty());
+}
+
+/// Returns the verbs of a rollout that are offered and refused, and those that are carried out although they are not offered.
+fn wrongly_offered(story: &mut Story) -> Vec<String> {
+    let offers = story.rollout().offers();
+    let mut wrong = Vec::new();
+    let of = |verb: &Verb| match verb {
+        Verb::Promote { full } => json!({ "full": full }),
+        Verb::Approve { approval } => json!({ "approval": approval }),
+        _ => json!({}),
+    };
+    let all = [Verb::Resume, Verb::Promote { full: false }, Verb::Abort, Verb::Retry];
+    let others = all.into_iter().filter(|verb| !offers.iter().any(|offer| offer.verb == *verb));
+    let others: Vec<Verb> = others.collect();
+    for (verb, offered) in offers.iter().map(|offer| (&offer.verb, true)).chain(others.iter().map(|verb| (verb, false)))
+    {
+        let event = story.command(verb.name(), of(verb));
+        let transitions = story.engine.clone().step(event, story.now);
+        let answer = transitions[0].reason.to_string();
+        // The cluster decides this, and not the rollout's state.
+        let is_unavailable = answer.ends_with("its canary is not available, and traffic goes only to what is");
+        if offered != (transitions[0].disposition == Disposition::Changed) && !is_unavailable {
+            wrong.push(format!("{} {verb:?}, offered: {offered}: {answer}", story.rollout().phase()));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_offered_verbs_are_those_that_are_carried_out() {
+    let guard = json!({ "for": "2m", "check": [{ "metric": "error-rate", "judge": "threshold", "max": "15%", "every": "30s" }] });
+    let approvals = json!([{ "name": "qa", "before": "traffic" }, { "name": "owner", "before": "promotion" }]);
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for (tag, changes, away) in [
+        ("v2", json!({ "guard": guard, "step": two_steps() }), None),
+        ("v2-err30", json!({}), None),
+        ("v2-neverready", json!({ "max-hold": "10m" }), None),
+        ("v2", json!({ "approval": approvals, "max-hold": "10m" }), None),
+        ("v2", json!({ "max-hold": "10m", "patience": { "blind": "1m" } }), Some(100..1500)),
+        ("v2", json!({ "window": { "from": "07:00", "to": "08:02" }, "max-hold": "10m" }), None),
+    ] {
+        let mut story = Story::new(policy(changes));
+        story.request(tag);
+        for second in 0..1800 {
+            story.away = away.as_ref().is_some_and(|away| away.contains(&second));
+            story.second();
+            match second {
+                60 => drop(story.say("pause", json!({}))),
+                90 => drop(story.say("resume", json!({}))),
+                100 => drop(story.say("freeze", json!({ "scope": "test/shop" }))),
+                130 => drop(story.say("unfreeze", json!({ "scope": "test/shop" }))),
+                400 => drop(story.say("approve", json!({ "approval": "qa" }))),
+                _ => {}
+            }
+            let wrong = wrongly_offered(&mut story);
+            assert!(wrong.is_empty(), "{tag} after {second} s: {wrong:#?}, {:#?}", story.whys());
+            for offer in story.rollout().offers() {
+                *seen.entry(offer.verb.name().to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let names: Vec<&str> = seen.keys().map(String::as_str).collect();
+    assert_eq!(names, ["abort", "approve", "pause", "promote", "resume", "retry"]);
+}
+
+#[test]
+fn an_offered_promotion_names_the_conditions_that_it_skips() {
+    let approval = json!([{ "name": "qa", "before": "promotion" }]);
+    let mut story = first_step(json!({ "step": two_steps(), "approval": approval }));
+    let skips = |story: &Story, full| {
+        let offers = story.rollout().offers();
+        let offer = offers.into_iter().find(|offer| offer.verb == Verb::Promote { full });
+        offer.map(|offer| offer.skips.join(", "))
+    };
+    assert_eq!(skips(&story, false).as_deref(), Some("the rest of the step's 5m"));
+    let told = skips(&story, true).unwrap();
+    assert_eq!(told, "the rest of the step's 5m, step 2 at 50 %, approval qa");
+    story.say("promote", json!({ "full": true }));
+    assert_eq!(story.whys()[2], format!("promoted by ann; skipped: {told}"));
+    assert_eq!(skips(&story, false), None, "nothing rises any more");
+}
+
+#[test]
+fn a_decision_knows_the_person_or_tool_that_asked_for_it() {
+    let mut story = first_step(json!({}));
+    story.say("abort", json!({}));
+    story.run(60);
+    let by: Vec<Option<&str>> = story.rollout().history.iter().map(|entry| entry.by.as_deref()).collect();
+    assert_eq!(by, [None, None, Some("ann"), None, None]);
+    let of = bellwether_core::ids::sender_name;
+    assert_eq!((of("/console#user=jane"), of("/ci#key=ci"), of("/cli/ann")), ("jane", "ci", "/cli/ann"));
 }

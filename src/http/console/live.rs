@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use bellwether_core::engine::view::RolloutView;
+use bellwether_core::engine::view::{AnswerView, RolloutView};
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::rollout::answer_to;
 use crate::clock::Stopwatch;
 use crate::http::answer::busy;
 use crate::http::state::{App, Conditions};
@@ -33,6 +34,8 @@ const LENGTH: Duration = Duration::from_secs(600);
 pub(super) struct LiveQuery {
     /// The id of the rollout whose page is watched.
     rollout: Option<String>,
+    /// The id of the event whose answer that page shows.
+    event: Option<String>,
     /// Whether the page of the health is watched.
     health: bool,
 }
@@ -42,7 +45,7 @@ pub(super) struct LiveQuery {
 enum Seen {
     Nothing,
     Fleet,
-    Rollout(Option<Box<RolloutView>>, Option<Arc<Course>>),
+    Rollout(Option<Box<RolloutView>>, Option<Arc<Course>>, Option<AnswerView>),
     Health(Conditions),
 }
 
@@ -79,7 +82,8 @@ impl Watched {
             (Some(id), false) => {
                 let view = shown.view.borrow_and_update();
                 let rollout = view.rollouts.get(id).or_else(|| view.followed.get(id));
-                Seen::Rollout(rollout.cloned().map(Box::new), shown.courses.of(id))
+                let answer = self.query.event.as_ref().and_then(|event| answer_to(&view, event)).cloned();
+                Seen::Rollout(rollout.cloned().map(Box::new), shown.courses.of(id), answer)
             }
             (None, false) => {
                 shown.view.mark_unchanged();

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use askama::Template;
 use bellwether_core::engine::detail::{ArmPods, ArmValue, CheckNumbers, Weighed};
-use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
-use bellwether_core::ids::{Images, Weight};
+use bellwether_core::ids::{Images, Weight, sender_name};
 use bellwether_core::time::{Span, Timestamp};
 
 use super::Frame;
+use super::act::{self, SentRow};
 use super::chart::{CheckChart, SharesChart, TimeAxis, stretch};
 use super::headline::Headline;
 use super::standing::{Badge, Standing};
 use super::text::{When, share, shell_word};
+use super::verbs::VerbWords;
 use crate::show::ViewAges;
 use crate::show::course::{CheckCourse, Course};
 
@@ -33,11 +34,13 @@ pub(super) struct RolloutFacts {
     others: Vec<RolloutView>,
     /// The answers to the events that concern it.
     answers: Vec<AnswerView>,
+    /// The answer to the verb that was sent from the console; `None` if none was.
+    sent: Option<SentRow>,
 }
 
 impl RolloutFacts {
-    /// Returns the facts about the rollout with this id; `None` if there is none.
-    pub(super) fn of(view: &StatusView, ages: &ViewAges, id: &str) -> Option<RolloutFacts> {
+    /// Returns the facts about the rollout with this id; `None` if there is none. `event` is the id of a verb's event.
+    pub(super) fn of(view: &StatusView, ages: &ViewAges, id: &str, event: Option<&str>) -> Option<RolloutFacts> {
         let rollout = match view.rollouts.get(id) {
             Some(own) => own.clone(),
             None => {
@@ -54,13 +57,19 @@ impl RolloutFacts {
         let concerns = |answer: &&AnswerView| answer.rollout.as_deref() == Some(id);
         let mut answers: Vec<AnswerView> = view.answers.values().filter(concerns).cloned().collect();
         answers.sort_by_key(|answer| answer.at);
-        Some(RolloutFacts { rollout, others, answers })
+        let sent = event.and_then(|event| SentRow::of(event, answer_to(view, event)));
+        Some(RolloutFacts { rollout, others, answers, sent })
     }
 
     /// Returns the age of the rollout's view; `None` if it is the present one.
     pub(super) fn age(&self) -> Option<Span> {
         self.rollout.age
     }
+}
+
+/// Returns the answer to an event that was sent from the console.
+pub(super) fn answer_to<'a>(view: &'a StatusView, event: &str) -> Option<&'a AnswerView> {
+    view.answers.values().find(|answer| answer.id == event && answer.source.starts_with(act::SOURCE))
 }
 
 /// A row of the table of steps.
@@ -140,6 +149,8 @@ struct DecisionRow {
     decision: String,
     step: String,
     reason: String,
+    /// The person or tool that asked for it, by name and by source.
+    by: Option<(String, String)>,
 }
 
 struct OtherRow {
@@ -189,13 +200,14 @@ pub(super) struct RolloutPage {
     others: Vec<OtherRow>,
     answers: Vec<AnswerRow>,
     commands: Vec<CommandRow>,
-    acts: Vec<CommandRow>,
+    verbs: Vec<VerbWords>,
+    sent: Option<SentRow>,
 }
 
 impl RolloutPage {
     /// Returns the page of a rollout, as it is seen at `now`. `course` is its course, if this process knows one.
     pub(super) fn new(frame: Frame, facts: RolloutFacts, course: Option<Arc<Course>>, now: Timestamp) -> RolloutPage {
-        let RolloutFacts { rollout, others, answers } = facts;
+        let RolloutFacts { rollout, others, answers, sent } = facts;
         let course = course.as_deref();
         let detail = course.map(|course| &course.detail);
         let deadlines = detail.iter().flat_map(|detail| &detail.deadlines);
@@ -229,7 +241,8 @@ impl RolloutPage {
             others: others.iter().map(|other| OtherRow::of(other, now)).collect(),
             answers: answers.into_iter().map(|answer| AnswerRow::of(answer, now)).collect(),
             commands: commands(&rollout),
-            acts: acts(&rollout),
+            verbs: rollout.verbs.iter().filter_map(|offer| VerbWords::of(offer, &rollout)).collect(),
+            sent,
         }
     }
 }
@@ -380,6 +393,7 @@ fn decision_row(decision: &DecisionView, now: Timestamp) -> DecisionRow {
         decision: decision.decision.clone(),
         step: decision.step.map_or_else(|| "–".to_owned(), |(step, of)| format!("{step}/{of}")),
         reason: decision.reason.clone(),
+        by: decision.by.as_ref().map(|source| (sender_name(source).to_owned(), source.clone())),
     }
 }
 
@@ -413,30 +427,4 @@ fn commands(rollout: &RolloutView) -> Vec<CommandRow> {
             command: format!("bellwether replay --check --workload {}", shell_word(&rollout.workload)),
         },
     ]
-}
-
-/// Returns the commands that act on a rollout; none if it has ended.
-fn acts(rollout: &RolloutView) -> Vec<CommandRow> {
-    let standing = Standing::of(rollout);
-    let of = |verb: &str| {
-        let workload = shell_word(&rollout.workload);
-        format!("bellwether emit {verb} --workload {workload} --rollout {} --reason \"…\"", shell_word(&rollout.id))
-    };
-    let act = |purpose, verb| CommandRow { purpose, command: of(verb) };
-    let promote = show::rises(&rollout.phase).then(|| act("Go on without the checks of this step", "promote"));
-    let abort = act("Take the new version back", "abort");
-    match standing {
-        Standing::Running => {
-            [Some(act("Keep the weight", "pause")), promote, Some(abort)].into_iter().flatten().collect()
-        }
-        Standing::Held => {
-            [Some(act("Go on after the hold", "resume")), promote, Some(abort)].into_iter().flatten().collect()
-        }
-        Standing::RolledBack | Standing::Stopped => {
-            let workload = shell_word(&rollout.workload);
-            let command = format!("bellwether emit retry --workload {workload} --reason \"…\"");
-            vec![CommandRow { purpose: "Try the same version again", command }]
-        }
-        Standing::Queued | Standing::Unreadable | Standing::Promoted => Vec::new(),
-    }
 }

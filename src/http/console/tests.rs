@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::engine::detail::{
     ArmPods, ArmValue, CheckNumbers, PlannedStep, RolloutDetail, RolloutLook, Weighed,
 };
-use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
+use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, OfferView, RolloutView, StatusView};
 use bellwether_core::ids::Weight;
 use bellwether_core::measure::metric::{Limit, Unit};
 use bellwether_core::time::{Span, Timestamp};
@@ -16,11 +16,18 @@ use crate::http::{Options, ShownConfig};
 use crate::show::ViewAges;
 use crate::show::course::Courses;
 
+mod acting;
+
 /// A text that ends attributes, elements and scripts, and that begins new ones.
 const HOSTILE: &str = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{{7*7}}]]>";
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+fn offer(verb: &str) -> OfferView {
+    let skips = if verb == "promote" { vec!["check errors (insufficient)".to_owned()] } else { Vec::new() };
+    OfferView { verb: verb.to_owned(), full: false, approval: None, skips }
 }
 
 /// Returns a running rollout with a change.
@@ -31,6 +38,7 @@ pub(in crate::http) fn rollout(change: impl FnOnce(&mut RolloutView)) -> Rollout
         decision: decision.to_owned(),
         reason: format!("{decision} for a reason"),
         step: Some((step, 3)),
+        by: (decision == "start").then(|| "/cli#user=ann".to_owned()),
     };
     let mut rollout = RolloutView {
         id: "web-1".to_owned(),
@@ -63,6 +71,7 @@ pub(in crate::http) fn rollout(change: impl FnOnce(&mut RolloutView)) -> Rollout
             sentence: "errors 0.5 % is not shown to be > 1 %".to_owned(),
         }],
         history: vec![decision(0, "start", 1), decision(60, "advance", 1), decision(700, "advance", 2)],
+        verbs: ["pause", "promote", "abort"].map(offer).into(),
         age: None,
     };
     change(&mut rollout);
@@ -270,7 +279,11 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
         let check = &mut shown.checks[0];
         (check.name, check.verdict, check.limit, check.sentence) = (text(), text(), text(), text());
         (check.canary, check.stable, check.canary_between) = (Some(text()), Some(text()), Some(text()));
-        shown.history.iter_mut().for_each(|entry| (entry.decision, entry.reason) = (text(), text()));
+        shown.history.iter_mut().for_each(|entry| {
+            (entry.decision, entry.reason, entry.by) = (text(), text(), Some(format!("{HOSTILE}#user={HOSTILE}")));
+        });
+        let hostile = |verb: &str| OfferView { approval: Some(text()), skips: vec![text()], ..offer(verb) };
+        shown.verbs = vec![hostile("approve"), hostile("promote"), hostile(HOSTILE)];
     });
     let other = rollout(|shown| {
         shown.workload = hostile.workload.clone();
@@ -297,7 +310,7 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
     for (path, times) in [
         ("/".to_owned(), 5),
         (format!("/?q={id}&namespace={id}&policy={id}&status={id}&sort={id}&page={id}"), 1),
-        (format!("/rollouts/{id}"), 30),
+        (format!("/rollouts/{id}?event={id}"), 40),
         (format!("/rollouts/no-{id}"), 1),
         ("/health".to_owned(), 3),
     ] {
@@ -349,6 +362,9 @@ async fn a_rollout_has_its_reason_steps_checks_pods_and_decisions() {
         "it begins",
         "bellwether why web-1",
         "emit abort --workload prod/shop/Deployment/web --rollout web-1",
+        "Skips: check errors (insufficient).",
+        "by <span title=\"/cli#user=ann\">ann</span>",
+        "<code>http.events</code> and <code>http.authenticate</code>",
     ] {
         // The deadline is long past at the present time of the test's clock.
         let is_past = part.starts_with("the end of the least time");
