@@ -436,8 +436,12 @@ async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
 }
 
-/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort` and `pause`.
-struct Pretended;
+/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort` and `pause`. Her token `once`
+/// is valid at the first review alone.
+#[derive(Default)]
+struct Pretended {
+    reviews_of_once: std::sync::atomic::AtomicU32,
+}
 
 #[async_trait::async_trait]
 impl Reviews for Pretended {
@@ -445,6 +449,10 @@ impl Reviews for Pretended {
         let user = |name: &str| User { name: name.to_owned(), uid: None, groups: Vec::new(), extra: BTreeMap::new() };
         match token.expose_secret() {
             "of-jane" => Ok(Some(user("jane"))),
+            "once" => {
+                let before = self.reviews_of_once.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                Ok((before == 0).then(|| user("jane")))
+            }
             "while-away" => Err(Failure { kind: FailureKind::Unavailable, message: "no answer".to_owned() }),
             _ => Ok(None),
         }
@@ -466,7 +474,7 @@ pub(super) fn senders_behind(proxy: Option<SignInProxy>) -> Arc<Senders> {
     let stamp = StampKey::of(&SecretString::from("s".repeat(32)));
     let access = Access::new(&access::Options::default(), stamp, Span::from_secs(86_400)).unwrap();
     let decoding = Arc::new(DecodeOptions::new("prod", Mapping::default()).with_access(access));
-    Arc::new(Senders { reviews: Arc::new(Pretended), decoding, clock: Arc::new(SystemClock), proxy })
+    Arc::new(Senders { reviews: Arc::new(Pretended::default()), decoding, clock: Arc::new(SystemClock), proxy })
 }
 
 /// Returns the body of a request for a rollout, or of a verb, in structured mode.

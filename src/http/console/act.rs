@@ -183,6 +183,13 @@ pub(super) async fn send(
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("event", &form.event).finish();
         return see(&format!("{}?{query}", rollout_link(&rollout.id)));
     }
+    if answer.status == StatusCode::UNAUTHORIZED && visit.session.is_some() {
+        // The token has expired or was withdrawn, so the session is worth nothing any more.
+        app.sessions.end(&headers, app.cookie());
+        let message = "Your token is not valid any more. Nothing was sent.";
+        let (visit, answer) = (Visit { session: None, ..visit }, PostAnswer::unsent(answer.status, message));
+        return VerbPage::answer(&app, &visit, &rollout, form, Some(answer));
+    }
     VerbPage::answer(&app, &visit, &rollout, form, Some(answer))
 }
 

@@ -276,6 +276,18 @@ async fn a_session_that_is_over_sends_nothing_and_keeps_the_reason() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_withdrawn_ends_its_session() {
+    let (server, mut posted) = server(acting()).await;
+    let mut browser = Browser::new(&server);
+    let page = browser.post("/sign-in", &[("token", "once")]).await;
+    browser.keep(&page);
+    let page = browser.act("pause", "a long story").await;
+    assert!(page.status == 401 && page.body.contains("not valid any more"), "{} {}", page.status, page.body);
+    assert!(page.body.contains("a long story") && posted.try_recv().is_err());
+    assert!(!browser.get("/").await.body.contains("Sign out"));
+}
+
+#[tokio::test]
 async fn a_person_who_signs_out_is_signed_out() {
     let (server, _posted) = server(acting()).await;
     let browser = Browser::signed_in(&server).await;
