@@ -131,7 +131,8 @@ pub async fn run(args: &InitArgs, common: &Common) -> anyhow::Result<u8> {
 fn told(doubts: &[Doubt], file: Option<&Path>) -> String {
     let mut text = String::new();
     for Doubt { about, text: fact, remedy } in doubts {
-        text += &format!("⚠ {about}: {fact}\n  fix: {remedy}\n");
+        text += &format!("⚠ {about}: {fact}\n");
+        text += &remedy.as_ref().map(|remedy| format!("  fix: {remedy}\n")).unwrap_or_default();
     }
     let name = file.map_or("bellwether.toml".to_owned(), |path| path.display().to_string());
     text + &format!("Next: `bellwether doctor --config {name}`, and `bellwether run --config {name}`.\n")

@@ -69,7 +69,7 @@ impl MetricFamily {
 /// The requests of a workload in the past.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastRequests {
-    /// The length of the past.
+    /// The length of the past, from the first request.
     pub over: Span,
     /// Requests per second.
     pub rps: f64,

@@ -663,7 +663,8 @@ fn other_labels_slow_scrapes_brokers_and_credentials_are_taken_over() {
     let (toml, doubts) = proposed(&facts);
     for part in [
         "[kafka]\nbrokers = \"kafka-1:9092\"",
-        "scrape-interval = \"1m\"",
+        "scrape-interval = \"60s\"",
+        "lag = \"65s\"",
         "[metric.error-rate]\npod-label = \"k8s_pod_name\"",
         "kubeconfig = \"/home/me/.kube/config\"\ncontext = \"prod\"",
     ] {

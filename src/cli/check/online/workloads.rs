@@ -87,7 +87,7 @@ fn metric_finding(area: &str, finding: probe::ProbeFinding) -> CheckFinding {
         probe::ProbeFinding::Problem(text) => (Level::Problem, text, "a rollout of it is refused"),
         probe::ProbeFinding::Unanswered(text) => (Level::Problem, text, "the check is blind, and a rollout is held"),
         probe::ProbeFinding::Warning(text) => {
-            (Level::Warning, text, "the check stays blind or `insufficient` until there are counts")
+            (Level::Warning, text, "its checks may be blind or `insufficient`, or see a failure late")
         }
     };
     CheckFinding::without_remedy(level, area, text).because(why)
@@ -114,7 +114,11 @@ fn size_findings(area: &str, policy: &Policy, survey: &WorkloadSurvey) -> Vec<Ch
         _ => {}
     }
     if stops_all(&survey.max_unavailable, survey.replicas) {
-        let text = format!("maxUnavailable is {} of {} pods", survey.max_unavailable, survey.replicas);
+        let text = format!(
+            "maxUnavailable is {} of {}",
+            survey.max_unavailable,
+            counted(survey.replicas as usize, "pod", "pods")
+        );
         let remedy = format!(
             "kubectl -n {namespace} patch deployment {name} --type merge -p \
              '{{\"spec\":{{\"strategy\":{{\"rollingUpdate\":{{\"maxUnavailable\":0}}}}}}}}'"
@@ -141,7 +145,10 @@ fn stops_all(max_unavailable: &str, replicas: u32) -> bool {
 fn conclusion(area: &str, metrics: &str, were_read: bool, is_only: bool) -> Option<CheckFinding> {
     if !were_read {
         let text = format!("{metrics} of its policy could not be read, because Prometheus does not answer");
-        return Some(CheckFinding::problem(area, text, "see prometheus above, and check again"));
+        return Some(
+            CheckFinding::problem(area, text, "see prometheus above, and check again")
+                .because("a rollout of it would be held"),
+        );
     }
     is_only.then(|| CheckFinding::fine(area, format!("a rollout can start, and {metrics} can be read")))
 }
