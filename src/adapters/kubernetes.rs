@@ -213,6 +213,20 @@ impl Kubernetes {
         Box::pin(survey::workload(&self.server, workload)).await
     }
 
+    /// Returns kind and name of the routes that send traffic to one of these Services of the workload's namespace and that no router
+    /// splits. Kinds that can't be read are left out.
+    pub async fn unsplit_routes(&self, workload: &Workload, services: &[String]) -> Vec<String> {
+        survey::unsplit_routes(&self.server, workload, services).await
+    }
+
+    /// Returns the `maxUnavailable` of a workload's rolling updates, as in `25%` or `1`; `None` without one.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn max_unavailable(&self, workload: &Workload) -> Result<Option<String>, Failure> {
+        survey::max_unavailable(&self.server, workload).await
+    }
+
     /// Returns the Services that may be a Prometheus: of all namespaces, or of `namespace` if the account may not list all.
     ///
     /// # Errors

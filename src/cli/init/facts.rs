@@ -42,6 +42,8 @@ pub struct PrometheusFacts {
 pub struct MeasuredWorkload {
     /// The objects around it.
     pub survey: WorkloadSurvey,
+    /// Kind and name of the routes that send traffic to it and that no router splits.
+    pub unsplit_routes: Vec<String>,
     /// The presets whose requests Prometheus has series of.
     pub families: Vec<MetricFamily>,
 }

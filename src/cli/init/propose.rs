@@ -203,17 +203,17 @@ fn router(workload: &MeasuredWorkload, doubts: &mut Vec<Doubt>) -> (RouterKind, 
     let survey = &workload.survey;
     let about = short(&survey.workload);
     let Some((router, routes)) = survey.routes.first_key_value() else {
-        let unsplit = match survey.unsplit_routes.as_slice() {
+        let unsplit = match workload.unsplit_routes.as_slice() {
             [] => "No HTTPRoute sends traffic to its Service".to_owned(),
             others => format!(
                 "{} can't be split by weight, and no HTTPRoute sends traffic to its Service",
                 others.join(" and ")
             ),
         };
-        if !survey.unsplit_routes.is_empty() {
+        if !workload.unsplit_routes.is_empty() {
             let text = format!(
                 "{} can't be split by weight, so the share follows from whole pods",
-                survey.unsplit_routes.join(" and ")
+                workload.unsplit_routes.join(" and ")
             );
             doubts.push(Doubt::new(&about, text, "lead its traffic by an HTTPRoute for shares below that of a pod"));
         }
