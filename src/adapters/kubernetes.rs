@@ -122,6 +122,8 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Kubernetes {
     cluster: Arc<str>,
+    /// The URL of the API server.
+    url: Arc<str>,
     namespaces: Arc<[String]>,
     server: server::Server,
     cache: Arc<watch::ClusterCache>,
@@ -142,9 +144,11 @@ impl Kubernetes {
         // One attempt per call: the engine decides on further attempts.
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
+        let url = Arc::from(config.cluster_url.to_string());
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
         Ok(Kubernetes {
             cluster: Arc::from(cluster_name),
+            url,
             namespaces: options.namespaces.clone().into(),
             server: server::Server {
                 client,
@@ -165,9 +169,14 @@ impl Kubernetes {
         wakes: mpsc::Sender<Wake>,
         cancel: CancellationToken,
     ) {
-        let Self { cluster, namespaces, server, cache, clock } = self;
+        let Self { cluster, namespaces, server, cache, clock, url: _ } = self;
         let scope = watch::WatchScope { cluster, namespaces, wanted: Box::new(wanted) };
         watch::run(server, scope, cache, &**clock, &wakes, &cancel).await;
+    }
+
+    /// Returns the URL of the API server.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Returns the state of the watches.

@@ -135,7 +135,7 @@ impl MetricReader {
         let mut counted =
             blocks.iter().filter(|block| CheckTraffic::of(std::slice::from_ref(*block), errors).is_some());
         let first = counted.next()?;
-        let over = Span::between(first.from, counted.last().unwrap_or(first).to);
+        let over = Span::between(first.from, counted.next_back().unwrap_or(first).to);
         let edges = EDGES.iter().map(|edge| Span::from_millis(*edge));
         let slower = edges.filter_map(|edge| Some((edge, CheckTraffic::of(&blocks, of(&milliseconds(edge))?)?.share)));
         Some(PastRequests { over, rps: requests.rps, failed: requests.share, slower: slower.collect() })
