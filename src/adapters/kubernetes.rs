@@ -122,6 +122,8 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Kubernetes {
     cluster: Arc<str>,
+    /// The URL of the API server.
+    url: Arc<str>,
     namespaces: Arc<[String]>,
     server: server::Server,
     cache: Arc<watch::ClusterCache>,
@@ -142,9 +144,11 @@ impl Kubernetes {
         // One attempt per call: the engine decides on further attempts.
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
+        let url = Arc::from(config.cluster_url.to_string());
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
         Ok(Kubernetes {
             cluster: Arc::from(cluster_name),
+            url,
             namespaces: options.namespaces.clone().into(),
             server: server::Server {
                 client,
@@ -165,9 +169,14 @@ impl Kubernetes {
         wakes: mpsc::Sender<Wake>,
         cancel: CancellationToken,
     ) {
-        let Self { cluster, namespaces, server, cache, clock } = self;
+        let Self { cluster, namespaces, server, cache, clock, url: _ } = self;
         let scope = watch::WatchScope { cluster, namespaces, wanted: Box::new(wanted) };
         watch::run(server, scope, cache, &**clock, &wakes, &cancel).await;
+    }
+
+    /// Returns the URL of the API server.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Returns the state of the watches.
@@ -211,6 +220,20 @@ impl Kubernetes {
     pub async fn survey(&self, workload: &Workload) -> Result<Surveyed, Failure> {
         self.check_cluster(workload)?;
         Box::pin(survey::workload(&self.server, workload)).await
+    }
+
+    /// Returns kind and name of the routes that send traffic to one of these Services of the workload's namespace and that no router
+    /// splits. Kinds that can't be read are left out.
+    pub async fn unsplit_routes(&self, workload: &Workload, services: &[String]) -> Vec<String> {
+        survey::unsplit_routes(&self.server, workload, services).await
+    }
+
+    /// Returns the `maxUnavailable` of a workload's rolling updates, as in `25%` or `1`; `None` without one.
+    ///
+    /// # Errors
+    /// The read failed.
+    pub async fn max_unavailable(&self, workload: &Workload) -> Result<Option<String>, Failure> {
+        survey::max_unavailable(&self.server, workload).await
     }
 
     /// Returns the Services that may be a Prometheus: of all namespaces, or of `namespace` if the account may not list all.

@@ -20,7 +20,7 @@ use self::read::MetricReader;
 use super::check::{wait_until_listed, watch};
 use super::run::sampling_options;
 use super::{Common, print, tell};
-use crate::adapters::kubernetes::{Kubernetes, Surveyed};
+use crate::adapters::kubernetes::{Kubernetes, Surveyed, WorkloadSurvey};
 use crate::adapters::prometheus::{self, Prometheus};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -131,7 +131,8 @@ pub async fn run(args: &InitArgs, common: &Common) -> anyhow::Result<u8> {
 fn told(doubts: &[Doubt], file: Option<&Path>) -> String {
     let mut text = String::new();
     for Doubt { about, text: fact, remedy } in doubts {
-        text += &format!("⚠ {about}: {fact}\n  fix: {remedy}\n");
+        text += &format!("⚠ {about}: {fact}\n");
+        text += &remedy.as_ref().map(|remedy| format!("  fix: {remedy}\n")).unwrap_or_default();
     }
     let name = file.map_or("bellwether.toml".to_owned(), |path| path.display().to_string());
     text + &format!("Next: `bellwether doctor --config {name}`, and `bellwether run --config {name}`.\n")
@@ -182,7 +183,8 @@ async fn facts(config: &mut Config, target: &Target, args: &InitArgs) -> anyhow:
             let families = reader.families(&survey).await;
             let interval = reader.scrape_interval(&survey, &families).await;
             found.scrape_interval = found.scrape_interval.max(interval);
-            workloads.push(MeasuredWorkload { survey, families });
+            let unsplit_routes = cluster.unsplit_routes(&survey.workload, &survey.services).await;
+            workloads.push(MeasuredWorkload { survey, unsplit_routes, families });
         }
         let path = config.kubernetes.kubeconfig.as_ref().map(|path| path.display().to_string());
         let facts = InitFacts {
@@ -207,7 +209,7 @@ async fn surveys(
     cluster: &Kubernetes,
     target: &Target,
     doubts: &mut Vec<Doubt>,
-) -> anyhow::Result<Vec<crate::adapters::kubernetes::WorkloadSurvey>> {
+) -> anyhow::Result<Vec<WorkloadSurvey>> {
     let existing = cluster.workloads();
     let wanted = match target {
         Target::One(workload) => vec![workload.clone()],

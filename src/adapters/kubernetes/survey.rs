@@ -52,14 +52,10 @@ pub struct WorkloadSurvey {
     pub services: Vec<String>,
     /// The routes of its namespace that send traffic to one of the Services, by the router that splits them.
     pub routes: BTreeMap<RouterKind, Vec<String>>,
-    /// Kind and name of the routes that send traffic to one of the Services and that no router splits.
-    pub unsplit_routes: Vec<String>,
     /// The names of the HorizontalPodAutoscalers of the workload.
     pub autoscalers: Vec<String>,
     /// The issues of a rollout, by its router.
     pub issues: BTreeMap<RouterKind, Vec<PreflightIssue>>,
-    /// The strategy's `maxUnavailable`, as in `25%` or `1`.
-    pub max_unavailable: String,
 }
 
 /// The result of looking for a workload.
@@ -125,12 +121,10 @@ pub async fn workload(server: &Server, workload: &Workload) -> Result<Surveyed, 
         uid: facts.uid,
         replicas: facts.own_status.replicas,
         images: facts.own_status.images.clone(),
-        unsplit_routes: unsplit(server, workload, &services).await,
         services,
         routes,
         autoscalers: names.filter_map(|scaler| scaler.metadata.name.clone()).collect(),
         issues,
-        max_unavailable: max_unavailable(&objects.stable.data),
     })))
 }
 
@@ -140,13 +134,14 @@ fn services(objects: &PreflightObjects, workload: &Workload) -> Vec<String> {
     found.into_iter().filter_map(|service| service.metadata.name.clone()).collect()
 }
 
-/// Returns the strategy's `maxUnavailable`; the API server's default is a quarter.
-fn max_unavailable(deployment: &Value) -> String {
-    match deployment.pointer("/spec/strategy/rollingUpdate/maxUnavailable") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => "25%".to_owned(),
-    }
+/// Returns the strategy's `maxUnavailable`, as in `25%` or `1`; `None` without a rolling update.
+///
+/// # Errors
+/// The read failed.
+pub async fn max_unavailable(server: &Server, workload: &Workload) -> Result<Option<String>, Failure> {
+    let object = server.workload_object(workload, &workload.name).await?;
+    let value = object.as_ref().and_then(|object| object.data.pointer("/spec/strategy/rollingUpdate/maxUnavailable"));
+    Ok(value.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
 }
 
 /// Returns the unsupported kind of an object with the workload's name. A kind that can't be read is left out.
@@ -161,8 +156,9 @@ async fn unsupported(server: &Server, workload: &Workload) -> Surveyed {
     Surveyed::Absent
 }
 
-/// Returns the routes of kinds without a router that name one of the Services. A kind that can't be read is left out.
-async fn unsplit(server: &Server, workload: &Workload, services: &[String]) -> Vec<String> {
+/// Returns kind and name of the routes that name one of the Services and that no router splits. A kind that can't be read is left
+/// out.
+pub async fn unsplit_routes(server: &Server, workload: &Workload, services: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for (kind, path) in &UNSPLIT {
         let Ok(routes) = server.list_if_known(kind, Some(&workload.namespace)).await else { continue };

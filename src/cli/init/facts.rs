@@ -42,6 +42,8 @@ pub struct PrometheusFacts {
 pub struct MeasuredWorkload {
     /// The objects around it.
     pub survey: WorkloadSurvey,
+    /// Kind and name of the routes that send traffic to it and that no router splits.
+    pub unsplit_routes: Vec<String>,
     /// The presets whose requests Prometheus has series of.
     pub families: Vec<MetricFamily>,
 }
@@ -69,7 +71,7 @@ impl MetricFamily {
 /// The requests of a workload in the past.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PastRequests {
-    /// The length of the past.
+    /// The length of the past, from the first request.
     pub over: Span,
     /// Requests per second.
     pub rps: f64,

@@ -32,14 +32,14 @@ pub struct Doubt {
     pub about: String,
     /// The fact, as a phrase.
     pub text: String,
-    /// The remedy.
-    pub remedy: String,
+    /// The remedy; `None` if the fact contains it.
+    pub remedy: Option<String>,
 }
 
 impl Doubt {
     /// Creates a doubt.
     pub fn new(about: &str, text: impl Into<String>, remedy: impl Into<String>) -> Doubt {
-        Doubt { about: about.to_owned(), text: text.into(), remedy: remedy.into() }
+        Doubt { about: about.to_owned(), text: text.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -92,10 +92,12 @@ fn prometheus(facts: &InitFacts, doubts: &mut Vec<Doubt>) -> String {
             remedy,
         ));
     }
-    if let Some(interval) = found.scrape_interval.filter(|interval| *interval > SCRAPE_INTERVAL) {
-        text += &format!(
-            "# The series have a sample every {interval}.\nscrape-interval = \"{interval}\"\nlag = \"{interval}\"\n"
-        );
+    if let Some(interval) = found.scrape_interval.filter(|interval| *interval != SCRAPE_INTERVAL) {
+        let seconds = interval.as_millis().div_ceil(1000);
+        text += &format!("# The series have a sample every {interval}.\nscrape-interval = \"{seconds}s\"\n");
+        if interval > SCRAPE_INTERVAL {
+            text += &format!("# The scrape interval and 5s for the ingestion.\nlag = \"{}s\"\n", seconds + 5);
+        }
     }
     text
 }
@@ -201,17 +203,17 @@ fn router(workload: &MeasuredWorkload, doubts: &mut Vec<Doubt>) -> (RouterKind, 
     let survey = &workload.survey;
     let about = short(&survey.workload);
     let Some((router, routes)) = survey.routes.first_key_value() else {
-        let unsplit = match survey.unsplit_routes.as_slice() {
+        let unsplit = match workload.unsplit_routes.as_slice() {
             [] => "No HTTPRoute sends traffic to its Service".to_owned(),
             others => format!(
                 "{} can't be split by weight, and no HTTPRoute sends traffic to its Service",
                 others.join(" and ")
             ),
         };
-        if !survey.unsplit_routes.is_empty() {
+        if !workload.unsplit_routes.is_empty() {
             let text = format!(
                 "{} can't be split by weight, so the share follows from whole pods",
-                survey.unsplit_routes.join(" and ")
+                workload.unsplit_routes.join(" and ")
             );
             doubts.push(Doubt::new(&about, text, "lead its traffic by an HTTPRoute for shares below that of a pod"));
         }
@@ -233,8 +235,8 @@ fn policy(workload: &MeasuredWorkload, names: &mut MetricNames, doubts: &mut Vec
     for issue in survey.issues.get(&router).into_iter().flatten() {
         let finding = check::issue_finding(issue, &survey.workload);
         let refused = if issue.refuses() { "a rollout would be refused: " } else { "" };
-        let remedy = finding.remedy.unwrap_or_else(|| "the sentence has it".to_owned());
-        doubts.push(Doubt::new(&about, format!("{refused}{}", finding.text), remedy));
+        let text = format!("{refused}{}", finding.text);
+        doubts.push(Doubt { about: about.clone(), text, remedy: finding.remedy });
     }
     if survey.replicas == 0 {
         doubts.push(Doubt::new(&about, "it is scaled to 0, so a rollout would be refused", "scale it up"));

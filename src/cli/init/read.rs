@@ -130,10 +130,15 @@ impl MetricReader {
         let blocks = self.blocks(policy, &survey.workload, &survey.uid).await;
         let checks = &policy.steps.first()?.checks;
         let of = |name: &str| checks.iter().find(|check| check.name == name);
-        let requests = CheckTraffic::of(&blocks, of(USED[0])?)?;
+        let errors = of(USED[0])?;
+        let requests = CheckTraffic::of(&blocks, errors)?;
+        let mut counted =
+            blocks.iter().filter(|block| CheckTraffic::of(std::slice::from_ref(*block), errors).is_some());
+        let first = counted.next()?;
+        let over = Span::between(first.from, counted.next_back().unwrap_or(first).to);
         let edges = EDGES.iter().map(|edge| Span::from_millis(*edge));
         let slower = edges.filter_map(|edge| Some((edge, CheckTraffic::of(&blocks, of(&milliseconds(edge))?)?.share)));
-        Some(PastRequests { over: self.over, rps: requests.rps, failed: requests.share, slower: slower.collect() })
+        Some(PastRequests { over, rps: requests.rps, failed: requests.share, slower: slower.collect() })
     }
 
     async fn blocks(&self, policy: &Policy, workload: &Workload, uid: &str) -> Vec<Block> {
@@ -277,6 +282,7 @@ mod tests {
         let [MetricFamily { preset, pod_labels: None, past: Some(past), .. }] = &found[..] else { panic!("{found:?}") };
         assert_eq!(preset, "otel-http");
         assert!((past.rps - 10.0).abs() < 0.2 && (past.failed - 0.01).abs() < 0.002, "{past:?}");
+        assert_eq!(past.over, Span::from_secs(300));
         let slower: Vec<(u64, u64)> =
             past.slower.iter().map(|(edge, share)| (edge.as_millis(), (share * 100.0).round() as u64)).collect();
         assert_eq!(slower, [(250, 4), (500, 0)], "the edges that the buckets have");

@@ -9,7 +9,6 @@ use expect_test::{Expect, expect};
 
 use super::facts::{MetricFamily, PastRequests};
 use super::*;
-use crate::adapters::kubernetes::WorkloadSurvey;
 
 pub(super) fn survey(name: &str) -> WorkloadSurvey {
     WorkloadSurvey {
@@ -19,10 +18,8 @@ pub(super) fn survey(name: &str) -> WorkloadSurvey {
         images: [("app".to_owned(), format!("registry.example/shop/{name}:1.7.3"))].into(),
         services: vec![name.to_owned()],
         routes: BTreeMap::from([(RouterKind::Gateway, vec![name.to_owned()])]),
-        unsplit_routes: Vec::new(),
         autoscalers: Vec::new(),
         issues: BTreeMap::new(),
-        max_unavailable: "25%".to_owned(),
     }
 }
 
@@ -56,7 +53,8 @@ fn facts(workloads: Vec<MeasuredWorkload>) -> InitFacts {
 }
 
 fn web(change: impl FnOnce(&mut MeasuredWorkload)) -> InitFacts {
-    let mut workload = MeasuredWorkload { survey: survey("web"), families: vec![family("otel-http")] };
+    let mut workload =
+        MeasuredWorkload { survey: survey("web"), unsplit_routes: Vec::new(), families: vec![family("otel-http")] };
     change(&mut workload);
     facts(vec![workload])
 }
@@ -209,7 +207,7 @@ fn a_workload_without_a_route_gets_steps_of_whole_pods() {
 fn an_ingress_is_no_route_and_is_named() {
     let facts = web(|web| {
         web.survey.routes.clear();
-        web.survey.unsplit_routes = vec!["Ingress front".to_owned()];
+        web.unsplit_routes = vec!["Ingress front".to_owned()];
     });
     check(
         &facts,
@@ -643,9 +641,10 @@ fn series_without_requests_give_guessed_limits() {
 
 #[test]
 fn two_workloads_with_different_metrics_do_not_mix_them() {
-    let own = MeasuredWorkload { survey: survey("web"), families: vec![family("otel-http")] };
-    let other = MeasuredWorkload { survey: survey("llm"), families: vec![family("vllm")] };
-    let silent = MeasuredWorkload { survey: survey("quiet"), families: Vec::new() };
+    let own =
+        MeasuredWorkload { survey: survey("web"), unsplit_routes: Vec::new(), families: vec![family("otel-http")] };
+    let other = MeasuredWorkload { survey: survey("llm"), unsplit_routes: Vec::new(), families: vec![family("vllm")] };
+    let silent = MeasuredWorkload { survey: survey("quiet"), unsplit_routes: Vec::new(), families: Vec::new() };
     let (toml, _) = proposed(&facts(vec![own, other, silent]));
     assert!(toml.contains("metric = \"vllm-error-rate\"") && toml.contains("[metric.vllm-error-rate]"), "{toml}");
     assert!(toml.contains("presets = [\"otel-http\"]"), "{toml}");
@@ -663,7 +662,8 @@ fn other_labels_slow_scrapes_brokers_and_credentials_are_taken_over() {
     let (toml, doubts) = proposed(&facts);
     for part in [
         "[kafka]\nbrokers = \"kafka-1:9092\"",
-        "scrape-interval = \"1m\"",
+        "scrape-interval = \"60s\"",
+        "lag = \"65s\"",
         "[metric.error-rate]\npod-label = \"k8s_pod_name\"",
         "kubeconfig = \"/home/me/.kube/config\"\ncontext = \"prod\"",
     ] {

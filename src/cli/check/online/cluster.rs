@@ -36,7 +36,7 @@ pub async fn findings(config: &Config, prometheus: Option<Arc<Prometheus>>) -> V
     let mut findings = match rights::findings(config, &cluster).await {
         Ok(findings) => findings,
         // The API server does not answer, so the remaining checks of the cluster are skipped.
-        Err(failure) => return vec![unanswered(&failure)],
+        Err(failure) => return vec![unanswered(&failure, cluster.url())],
     };
     findings.extend(cluster.clock_ahead_ms().await.ok().flatten().and_then(clock_finding));
     findings.extend(route_apis(config, &cluster).await);
@@ -57,13 +57,13 @@ pub async fn findings(config: &Config, prometheus: Option<Arc<Prometheus>>) -> V
     findings
 }
 
-fn unanswered(failure: &Failure) -> CheckFinding {
+fn unanswered(failure: &Failure, url: &str) -> CheckFinding {
     let remedy = if failure.message.contains("401") || failure.message.contains("nauthorized") {
         "the token is not valid: renew it in the kubeconfig, or restart the pod to mount a new one"
     } else {
         "compare the server with `kubectl cluster-info`: kubernetes.kubeconfig, kubernetes.context, the network and its policies"
     };
-    CheckFinding::problem("kubernetes", failure.message.clone(), remedy).because(WHY)
+    CheckFinding::problem("kubernetes", format!("{url}: {}", failure.message), remedy).because(WHY)
 }
 
 fn clock_finding(ahead_ms: i64) -> Option<CheckFinding> {
@@ -137,7 +137,9 @@ mod tests {
     #[test]
     fn an_api_server_that_refuses_or_is_away_has_a_fix() {
         let finding = |message: &str| {
-            let finding = unanswered(&Failure { kind: FailureKind::Unavailable, message: message.to_owned() });
+            let failure = Failure { kind: FailureKind::Unavailable, message: message.to_owned() };
+            let finding = unanswered(&failure, "https://api.example:6443/");
+            assert_eq!(finding.text, format!("https://api.example:6443/: {message}"));
             (finding.level, finding.remedy.unwrap_or_default())
         };
         let (level, remedy) = finding("asking for the allowed verbs: Unauthorized (401)");

@@ -9,6 +9,9 @@ use crate::ports::{Metrics, MetricsError};
 
 /// The consequence of a Prometheus that can't be asked.
 const WHY: &str = "without it no rollout passes a step: its checks are blind, and it is held";
+/// The remedy for a URL that leads to something else.
+const WRONG_URL: &str = "set prometheus.url to the base of the query API, with its path: below it there must be /api/v1/query (Mimir: \
+                         /prometheus, vmselect: /select/0/prometheus)";
 
 /// Returns the client, or `None` if it can't be used, and the finding about it.
 pub async fn connect(options: &Options) -> (Option<Arc<Prometheus>>, CheckFinding) {
@@ -45,15 +48,14 @@ fn clock_finding(version: String, ahead_ms: i64) -> CheckFinding {
 fn error_finding(options: &Options, error: &MetricsError) -> CheckFinding {
     let text = error.to_string();
     let is_denied = text.starts_with("401") || text.starts_with("403");
+    // A page of a proxy, of a console or of another server.
+    let is_page = ["<html", "<!doctype"].iter().any(|tag| text.to_lowercase().contains(tag));
     let remedy = match error {
+        MetricsError::Unavailable(_) if is_page => WRONG_URL,
         MetricsError::Refused(_) if is_denied => {
             "set prometheus.bearer-token-file, or username and password-file, and the tenant in [prometheus.headers]"
         }
-        // A page of a proxy or of the console, or another API.
-        MetricsError::Refused(_) | MetricsError::Unreadable(_) => {
-            "set prometheus.url to the base of the query API, with its path: below it there must be /api/v1/query (Mimir: \
-             /prometheus, vmselect: /select/0/prometheus)"
-        }
+        MetricsError::Refused(_) | MetricsError::Unreadable(_) => WRONG_URL,
         MetricsError::Partial(_) => {
             "see its warning; prometheus.accept-partial = true takes such answers, which is not advised"
         }
@@ -89,10 +91,13 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_url_missing_rights_and_a_silent_server_have_different_fixes() {
         let page = Router::new().fallback(any(async || Html("<html>Grafana</html>")));
+        let other =
+            Router::new().fallback(any(async || (StatusCode::NOT_IMPLEMENTED, "<!DOCTYPE HTML><html>no POST</html>")));
         let denied = Router::new().fallback(any(async || (StatusCode::UNAUTHORIZED, "who are you?")));
         for (router, fix) in [
             (page, "the base of the query API"),
             (Router::new(), "the base of the query API"),
+            (other, "the base of the query API"),
             (denied, "bearer-token-file"),
         ] {
             let finding = finding_of(router).await;

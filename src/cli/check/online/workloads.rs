@@ -5,7 +5,7 @@ use bellwether_core::measure::watch::ArmKey;
 use bellwether_core::policy::Policy;
 
 use super::{CheckFinding, Level, advice, counted};
-use crate::adapters::kubernetes::{Kubernetes, Surveyed, WorkloadSurvey};
+use crate::adapters::kubernetes::Kubernetes;
 use crate::config::Config;
 use crate::sampling::probe::{self, Prober};
 
@@ -68,9 +68,9 @@ async fn workload_findings(
     };
     let open = preflight.issues.iter().filter(|issue| !issue.is_accepted(&policy.owned_by));
     let mut findings: Vec<CheckFinding> = open.map(|issue| advice::finding(issue, workload)).collect();
-    if let Ok(Surveyed::Found(survey)) = cluster.survey(workload).await {
-        findings.extend(size_findings(&area, policy, &survey));
-    }
+    // The preflight has read the same object, so another failure is told by the next check.
+    let max_unavailable = cluster.max_unavailable(workload).await.ok().flatten();
+    findings.extend(size_findings(policy, workload, stable.replicas, max_unavailable.as_deref()));
     let probed = policy.probe_targets();
     let metrics = counted(probed.len(), "metric", "metrics");
     if let Some(prober) = prober {
@@ -87,42 +87,46 @@ fn metric_finding(area: &str, finding: probe::ProbeFinding) -> CheckFinding {
         probe::ProbeFinding::Problem(text) => (Level::Problem, text, "a rollout of it is refused"),
         probe::ProbeFinding::Unanswered(text) => (Level::Problem, text, "the check is blind, and a rollout is held"),
         probe::ProbeFinding::Warning(text) => {
-            (Level::Warning, text, "the check stays blind or `insufficient` until there are counts")
+            (Level::Warning, text, "its checks may be blind or `insufficient`, or see a failure late")
         }
     };
     CheckFinding::without_remedy(level, area, text).because(why)
 }
 
 /// Returns the findings about the number of pods, and about those that a promotion may stop at once.
-fn size_findings(area: &str, policy: &Policy, survey: &WorkloadSurvey) -> Vec<CheckFinding> {
-    let (namespace, name) = (&survey.workload.namespace, &survey.workload.name);
+fn size_findings(
+    policy: &Policy,
+    workload: &Workload,
+    replicas: u32,
+    max_unavailable: Option<&str>,
+) -> Vec<CheckFinding> {
+    let Workload { namespace, name, .. } = workload;
+    let area = format!("{namespace}/{name}");
     let scale = |pods: &str| format!("kubectl -n {namespace} scale deployment {name} --replicas {pods}");
     let mut findings = Vec::new();
-    match survey.replicas {
-        0 => findings.push(
-            CheckFinding::warning(
-                area,
-                "it is scaled to 0",
-                format!("none needed if that is intended; else {}", scale("1")),
-            )
-            .because("a rollout of it is refused"),
-        ),
-        1 if !policy.traffic.splits_by_weight() => findings.push(
-            CheckFinding::warning(area, "it has one pod, and the number of pods is the split", scale("4"))
-                .because("the canary gets half of the traffic at the first step, whichever weight it has"),
-        ),
+    match replicas {
+        0 => {
+            let remedy = format!("none needed if that is intended; else {}", scale("1"));
+            let finding = CheckFinding::warning(&area, "it is scaled to 0", remedy);
+            findings.push(finding.because("a rollout of it is refused"));
+        }
+        1 if !policy.traffic.splits_by_weight() => {
+            let finding =
+                CheckFinding::warning(&area, "it has one pod, and the number of pods is the split", scale("4"));
+            findings.push(
+                finding.because("the canary gets half of the traffic at the first step, whichever weight it has"),
+            );
+        }
         _ => {}
     }
-    if stops_all(&survey.max_unavailable, survey.replicas) {
-        let text = format!("maxUnavailable is {} of {} pods", survey.max_unavailable, survey.replicas);
+    if let Some(unavailable) = max_unavailable.filter(|unavailable| stops_all(unavailable, replicas)) {
+        let text = format!("maxUnavailable is {unavailable} of {}", counted(replicas as usize, "pod", "pods"));
         let remedy = format!(
             "kubectl -n {namespace} patch deployment {name} --type merge -p \
              '{{\"spec\":{{\"strategy\":{{\"rollingUpdate\":{{\"maxUnavailable\":0}}}}}}}}'"
         );
-        findings.push(
-            CheckFinding::warning(area, text, remedy)
-                .because("a promotion may stop every old pod before a new one is available"),
-        );
+        let finding = CheckFinding::warning(&area, text, remedy);
+        findings.push(finding.because("a promotion may stop every old pod before a new one is available"));
     }
     findings
 }
@@ -141,15 +145,16 @@ fn stops_all(max_unavailable: &str, replicas: u32) -> bool {
 fn conclusion(area: &str, metrics: &str, were_read: bool, is_only: bool) -> Option<CheckFinding> {
     if !were_read {
         let text = format!("{metrics} of its policy could not be read, because Prometheus does not answer");
-        return Some(CheckFinding::problem(area, text, "see prometheus above, and check again"));
+        return Some(
+            CheckFinding::problem(area, text, "see prometheus above, and check again")
+                .because("a rollout of it would be held"),
+        );
     }
     is_only.then(|| CheckFinding::fine(area, format!("a rollout can start, and {metrics} can be read")))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -183,18 +188,7 @@ mod tests {
 
     #[test]
     fn single_pods_and_promotions_that_stop_all_pods_are_warnings() {
-        let survey = |replicas, max_unavailable: &str| WorkloadSurvey {
-            workload: "prod/shop/Deployment/web".parse().unwrap(),
-            uid: "uid".to_owned(),
-            replicas,
-            images: BTreeMap::new(),
-            services: Vec::new(),
-            routes: BTreeMap::new(),
-            unsplit_routes: Vec::new(),
-            autoscalers: Vec::new(),
-            issues: BTreeMap::new(),
-            max_unavailable: max_unavailable.to_owned(),
-        };
+        let workload: Workload = "prod/shop/Deployment/web".parse().unwrap();
         for (traffic, replicas, unavailable, parts) in [
             ("gateway", 3, "25%", &[][..]),
             ("gateway", 1, "25%", &[]),
@@ -204,7 +198,7 @@ mod tests {
             ("gateway", 3, "3", &["maxUnavailable is 3 of 3 pods"]),
             ("gateway", 3, "2", &[]),
         ] {
-            let findings = size_findings("shop/web", &policy(traffic), &survey(replicas, unavailable));
+            let findings = size_findings(&policy(traffic), &workload, replicas, Some(unavailable));
             assert_eq!(findings.len(), parts.len(), "{findings:?}");
             for (finding, part) in findings.iter().zip(parts) {
                 assert!(
