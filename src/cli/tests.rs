@@ -98,6 +98,8 @@ fn the_help_lists_the_commands_in_groups() {
               config     Print the effective configuration, or the reference of all keys
               sinks      List the notification sinks, and send each a test
               demo       Run six simulated rollouts with nothing installed
+              completion Print the script by which a shell completes commands
+              man        Write the manual pages
         "#]],
     );
 }
