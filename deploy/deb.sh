@@ -24,6 +24,8 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 755 "$program" "$root/usr/bin/bellwether"
+# kubectl runs a program of this name as `kubectl bellwether`.
+ln -s bellwether "$root/usr/bin/kubectl-bellwether"
 "$program" man "$root/usr/share/man/man1"
 gzip -9 -n "$root"/usr/share/man/man1/*.1
 complete() { mkdir -p "$(dirname "$root/$2")" && "$program" completion "$1" >"$root/$2"; }

@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         trial("chart::helm_passes_the_chart_with_each_example_of_values", linted),
         trial("chart::values_that_cannot_be_used_are_refused_with_their_name", refused),
         trial("chart::the_chart_makes_the_objects_of_the_kustomizations", same_objects),
+        trial("chart::the_plain_manifest_has_the_objects_of_the_kustomization", plain_manifest),
         trial("chart::the_program_takes_the_configuration_and_the_variables_of_the_chart", taken_by_the_program),
         trial("chart::a_change_of_the_configuration_alone_restarts_the_pods", restarts),
         trial("chart::an_alert_links_to_the_runbook_of_the_values", runbook),
@@ -92,7 +93,12 @@ pub async fn helm(kubeconfig: &Path, namespace: &str, arguments: &[&str]) -> Res
 /// The objects that a program has written as YAML.
 fn documents(output: &Output) -> Result<Vec<Value>> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = format!("\n{}", String::from_utf8(output.stdout.clone())?);
+    parsed(output.stdout.clone())
+}
+
+/// The objects in YAML.
+fn parsed(yaml: Vec<u8>) -> Result<Vec<Value>> {
+    let text = format!("\n{}", String::from_utf8(yaml)?);
     let documents = text.split("\n---\n").filter(|document| !document.trim().is_empty());
     documents.map(|document| serde_saphyr::from_str(document).with_context(|| document.to_owned())).collect()
 }
@@ -159,6 +165,15 @@ fn same_objects() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+fn plain_manifest() -> Result<()> {
+    let plain = fs::read(root().join("deploy/bellwether.yaml"))?;
+    let build = Command::new(program("kustomize")?).arg("build").arg(root().join("deploy/kustomize/base")).output()?;
+    let written = parsed(plain)?;
+    let remedy = "write deploy/bellwether.yaml again; its head has the command";
+    ensure!(written.len() >= 9 && written == documents(&build)?, "{remedy}");
     Ok(())
 }
 

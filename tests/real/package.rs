@@ -30,7 +30,7 @@ fn debian() -> Result<()> {
     ] {
         ensure!(files.join(file).is_file(), "{file} is missing");
     }
-    let program = files.join("usr/bin/bellwether");
+    let program = files.join("usr/bin/kubectl-bellwether");
     succeeds(Command::new(&program).args(["check", "--config"]).arg(files.join("etc/bellwether")))?;
     sandboxed(&files)
 }

@@ -3,6 +3,7 @@
 mod access;
 mod away;
 mod baseline;
+mod browser;
 mod chaos;
 mod cohort;
 mod counting;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Story> {
         people::stories(),
         embedded::stories(),
         access::stories(),
+        browser::stories(),
         rollout::stories(),
         evidence::stories(),
         counting::stories(),

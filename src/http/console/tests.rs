@@ -11,6 +11,7 @@ use bellwether_core::measure::metric::{Limit, Unit};
 use bellwether_core::time::{Span, Timestamp};
 use quick_xml::events::Event;
 
+use crate::clock::Stopwatch;
 use crate::http::tests::{Server, get_html, server_of, server_with_courses};
 use crate::http::{Options, ShownConfig};
 use crate::show::ViewAges;
@@ -329,7 +330,9 @@ async fn the_list_is_answered_at_no_one_and_ten_thousand_rollouts() {
         [(0, 0, "No rollouts yet."), (1, 1, "1 rollout</caption>"), (10_000, 100, "1–100 of 10000 rollouts</caption>")]
     {
         let (server, _posted) = server_of(Options::default(), None, many(count), ViewAges::default()).await;
+        let asked = Stopwatch::start();
         let (status, _, body) = get_html(&server.base, "/").await;
+        println!("a list of {count} rollouts: answered after {:?}", asked.elapsed());
         assert_eq!((status, body.matches("<tr role=\"row\" class=").count()), (200, rows));
         assert!(body.contains(part) && body.len() < 400_000, "{count}: {} bytes", body.len());
         attributes(&body, &[]);

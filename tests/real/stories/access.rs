@@ -16,7 +16,7 @@ pub fn stories() -> Vec<Story> {
 }
 
 /// Creates a service account of the sandbox with verbs on rollouts. Returns the file of its token.
-async fn account(sandbox: &Sandbox, name: &str, verbs: &[&str]) -> Result<PathBuf> {
+pub(super) async fn account(sandbox: &Sandbox, name: &str, verbs: &[&str]) -> Result<PathBuf> {
     let (kubernetes, namespace) = (&sandbox.plane.kubernetes, &sandbox.namespace);
     let metadata = json!({ "name": name, "namespace": namespace });
     kubernetes.create(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata })).await?;
@@ -33,14 +33,14 @@ async fn account(sandbox: &Sandbox, name: &str, verbs: &[&str]) -> Result<PathBu
     write(sandbox, &format!("{name}.token"), token)
 }
 
-fn write(sandbox: &Sandbox, name: &str, text: &str) -> Result<PathBuf> {
+pub(super) fn write(sandbox: &Sandbox, name: &str, text: &str) -> Result<PathBuf> {
     let file = sandbox.plane.data.join(format!("{}.{name}", sandbox.namespace));
     std::fs::write(&file, text)?;
     Ok(file)
 }
 
 /// Lets the daemon's account ask the API server for users and rights, by the shipped role.
-async fn grant_reviews(sandbox: &Sandbox) -> Result<()> {
+pub(super) async fn grant_reviews(sandbox: &Sandbox) -> Result<()> {
     for file in ["cluster-role", "cluster-role-binding"] {
         let path = format!("{}/deploy/kustomize/acting-over-http/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
         sandbox.plane.kubernetes.apply_yaml(&std::fs::read_to_string(path)?, None).await?;
