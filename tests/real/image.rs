@@ -43,7 +43,7 @@ fn runs_from_the_image() -> Result<()> {
     succeeds(Command::new("chmod").args(["-R", "a-w"]).args(["etc", "usr"].map(|name| files.join(name))))?;
     let version = in_image(&files, &["--version"])?;
     ensure!(version == format!("bellwether {}\n", env!("CARGO_PKG_VERSION")), "{version}");
-    let settings = in_image(&files, &["config", "--set", "cluster=test"])?;
+    let settings = in_image(&files, &["config", "show", "--set", "cluster=test"])?;
     ensure!(settings.contains("cluster"), "{settings}");
     // The real engine, daemon and journal, with a journal file in /tmp.
     let demo = in_image(&files, &["demo"])?;

@@ -65,7 +65,8 @@ impl Watched {
             let is_new = self.look();
             if is_new || self.told.elapsed() >= REFRESH {
                 self.told = Stopwatch::start();
-                return Some((Ok(Event::default().event("changed").data("")), self));
+                // A browser drops an event without data.
+                return Some((Ok(Event::default().event("changed").data("page")), self));
             }
             tokio::time::sleep(INTERVAL).await;
         }
