@@ -42,7 +42,8 @@ async fn console(sandbox: &Sandbox) -> Result<()> {
     load.stop().await?;
     let person = format!("system:serviceaccount:{}:operator", sandbox.namespace);
     let history = ended["history"].as_array().cloned().unwrap_or_default();
-    for verb in ["pause", "resume", "abort"] {
+    // A pause is a hold in the history.
+    for verb in ["hold", "resume", "abort"] {
         let is_theirs = |decision: &&Value| decision["by"].as_str().is_some_and(|by| by.ends_with(&person));
         let decided = history.iter().filter(is_theirs).any(|decision| decision["decision"] == verb);
         ensure!(decided, "no {verb} by {person}: {ended:#}");
