@@ -9,6 +9,16 @@ use bellwether_core::time::{Span, Timestamp};
 
 pub mod jumps;
 
+/// The difference of two clocks in milliseconds from which a person is warned.
+pub const MAX_SKEW_MS: i64 = 5_000;
+
+/// Returns a server's clock minus `now` in milliseconds, by the header `Date` of its answer, which has the precision of a second.
+/// `None`: the answer has no time.
+pub fn server_ahead_ms(headers: &http::HeaderMap, now: Timestamp) -> Option<i64> {
+    let date = jiff::fmt::rfc2822::parse(headers.get(http::header::DATE)?.to_str().ok()?).ok()?;
+    Some(date.timestamp().as_millisecond() - now.as_millisecond())
+}
+
 /// A source of the current time that can wait for an instant.
 #[async_trait]
 pub trait Clock: Send + Sync {

@@ -21,11 +21,11 @@ use bellwether_core::time::{Span, TimeRange, Timestamp};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use prometheus_http_query::Client;
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::SemaphorePermit;
 
-use crate::clock::{Clock as _, Stopwatch, SystemClock};
+use crate::clock::{Clock as _, MAX_SKEW_MS, Stopwatch, SystemClock, server_ahead_ms};
 use crate::metrics;
 use crate::ports::{Metrics, MetricsError, SeriesPoint};
 use answer::{ApiResponse, QueryData, read_error, read_points, read_ranges};
@@ -33,10 +33,7 @@ use credentials::Credentials;
 use options::parse_url;
 use places::{Places, Purpose};
 
-pub use options::{Options, PrometheusSetupError};
-
-/// The clock difference in milliseconds above which a warning is logged. Instants are chosen by this machine's clock.
-pub const MAX_SKEW_MS: i64 = 5_000;
+pub use options::{Options, PrometheusSetupError, remove_credentials};
 
 /// The longest answer in bytes. No grouped query has one that long, and a wrong query must not exhaust the memory.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -77,8 +74,7 @@ impl Prometheus {
         let mut url = parse_url(&options.url)?;
         let http = http_client(options)?;
         let credentials = Credentials::of(options, &url, &http)?;
-        // This never fails for a URL with a host.
-        let _ = (url.set_username(""), url.set_password(None));
+        remove_credentials(&mut url);
         let client = Client::from(http, url.as_str())
             .map_err(|error| PrometheusSetupError::Url { url: url.to_string(), reason: error.to_string() })?;
         let per_second = NonZeroU32::new(options.queries_per_second)
@@ -169,9 +165,7 @@ impl Prometheus {
     }
 
     fn record_clock_skew(&self, headers: &HeaderMap) {
-        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        let Some(server) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) else { return };
-        let ahead = server.timestamp().as_millisecond() - SystemClock.now().as_millisecond();
+        let Some(ahead) = server_ahead_ms(headers, SystemClock.now()) else { return };
         let before = self.skew_ms.swap(ahead, Ordering::Relaxed);
         if ahead.abs() > MAX_SKEW_MS && before.abs() <= MAX_SKEW_MS {
             tracing::warn!(url = %self.display_url, ahead_ms = ahead, "the clocks of Prometheus and of this machine differ");

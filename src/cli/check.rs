@@ -17,7 +17,7 @@ use crate::exit;
 
 mod online;
 
-pub(super) use online::{findings as online, issue_finding, wait_until_listed, watch};
+pub(super) use online::{findings as online, issue_finding, when_listed};
 
 /// The arguments of `check`.
 #[derive(Debug, Args)]

@@ -20,10 +20,14 @@ pub struct CompletionArgs {
 
 /// Prints the script for the shell.
 pub fn run(args: &CompletionArgs) -> u8 {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "bellwether", &mut script);
-    print(&String::from_utf8_lossy(&script));
+    print(&String::from_utf8_lossy(&script(args.shell)));
     exit::OK
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bellwether", &mut script);
+    script
 }
 
 #[cfg(test)]
@@ -35,9 +39,7 @@ mod tests {
     #[test]
     fn the_script_of_each_shell_knows_every_command() {
         for shell in Shell::value_variants() {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "bellwether", &mut script);
-            let script = String::from_utf8(script).unwrap();
+            let script = String::from_utf8(script(*shell)).unwrap();
             for command in Cli::command().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell} lacks {}", command.get_name());
             }

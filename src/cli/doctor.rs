@@ -36,11 +36,7 @@ pub async fn run(args: &DoctorArgs, common: &Common) -> anyhow::Result<u8> {
     if args.json || common.output == Output::Json {
         print(&(serde_json::to_string_pretty(&findings).context("can't encode the findings as JSON")? + "\n"));
     } else {
-        print(&render(&findings));
+        print(&check::render_with_reasons(&findings, table::colours()));
     }
     Ok(check::code(&findings))
-}
-
-fn render(findings: &[CheckFinding]) -> String {
-    check::render_with_reasons(findings, table::colours())
 }

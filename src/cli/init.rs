@@ -12,12 +12,11 @@ use anyhow::{Context, anyhow, bail};
 use bellwether_core::ids::{Scope, Workload, WorkloadKind};
 use clap::Args;
 use reqwest::Url;
-use tokio_util::sync::CancellationToken;
 
 use self::facts::{InitFacts, MeasuredWorkload, PrometheusFacts};
 use self::propose::{Doubt, InitProposal, propose};
 use self::read::MetricReader;
-use super::check::{wait_until_listed, watch};
+use super::check::when_listed;
 use super::run::sampling_options;
 use super::{Common, print, tell};
 use crate::adapters::kubernetes::{Kubernetes, Surveyed, WorkloadSurvey};
@@ -162,10 +161,7 @@ async fn facts(config: &mut Config, target: &Target, args: &InitArgs) -> anyhow:
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
     let cluster = cluster.context("set kubernetes.kubeconfig, as in --set kubernetes.kubeconfig=FILE")?;
-    let stop = CancellationToken::new();
-    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
     let facts = async {
-        wait_until_listed(&cluster).await.map_err(|finding| anyhow!(finding.text))?;
         let mut doubts = Vec::new();
         let surveys = surveys(&cluster, target, &mut doubts).await?;
         let (prometheus, mut found) = prometheus(config, &cluster, target, args, &mut doubts).await?;
@@ -196,12 +192,8 @@ async fn facts(config: &mut Config, target: &Target, args: &InitArgs) -> anyhow:
             workloads,
         };
         Ok((facts, doubts))
-    }
-    .await;
-    stop.cancel();
-    // The watcher was cancelled, so its result does not matter.
-    let _ = watcher.await;
-    facts
+    };
+    when_listed(&cluster, Box::pin(facts)).await.map_err(|finding| anyhow!(finding.text))?
 }
 
 /// Returns the facts about the workloads that were asked for, at least one.
@@ -293,8 +285,7 @@ fn without_credentials(text: &str) -> (String, bool) {
     if url.username().is_empty() && url.password().is_none() {
         return (text.to_owned(), false);
     }
-    // This never fails for a URL with a host.
-    let _ = (url.set_username(""), url.set_password(None));
+    prometheus::remove_credentials(&mut url);
     (url.to_string().trim_end_matches('/').to_owned(), true)
 }
 

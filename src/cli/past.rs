@@ -14,11 +14,10 @@ use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
-use tokio_util::sync::CancellationToken;
 
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::Prometheus;
-use crate::cli::check::{wait_until_listed, watch};
+use crate::cli::check::when_listed;
 use crate::cli::run::sampling_options;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -53,10 +52,7 @@ pub async fn blocks(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
     let cluster = cluster.context("see [kubernetes] in the configuration")?;
-    let stop = CancellationToken::new();
-    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
     let blocks = async {
-        wait_until_listed(&cluster).await.map_err(|finding| anyhow!(finding.text))?;
         let preflight = cluster.preflight(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;
         let Some(stable) = preflight.status.stable else {
             bail!("there is no workload {workload}; compare it with `kubectl get deployments -A`");
@@ -67,12 +63,8 @@ pub async fn blocks(
         let sources = PastSources { metrics: Arc::new(prometheus), pods: Arc::new(cluster.clone()), options };
         let stretch = TimeRange::before(end, request.over, options.interval);
         Ok(sources.blocks(policy, workload, stable.uid, request.canary, stretch).await)
-    }
-    .await;
-    stop.cancel();
-    // The watcher was cancelled, so its result does not matter.
-    let _ = watcher.await;
-    blocks
+    };
+    when_listed(&cluster, Box::pin(blocks)).await.map_err(|finding| anyhow!(finding.text))?
 }
 
 /// The sources of the counts, and the options of their reading.

@@ -45,6 +45,8 @@ pub(super) struct OpenedSink {
     pub(super) provider: &'static str,
     /// The sink's name.
     pub(super) name: String,
+    /// The section of the configuration that it comes from.
+    pub(super) section: String,
     /// The sink, or the reason for which it can't be opened.
     pub(super) sink: anyhow::Result<DynSink>,
 }
@@ -59,13 +61,13 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Vec<DynSink>> {
 
 /// Opens each sink that the configuration names, without a call to any of them.
 pub(super) fn opened(config: &Config) -> Vec<OpenedSink> {
-    let open = |provider: &'static str, name: &str, section: &str, options: &dyn SinkOptions| {
+    let open = |provider: &'static str, name: &str, section: String, options: &dyn SinkOptions| {
         let sink = options.open(name).with_context(|| format!("section [{section}] of the configuration"));
-        OpenedSink { provider, name: name.to_owned(), sink: sink.map(|sink| -> DynSink { Arc::new(sink) }) }
+        OpenedSink { provider, name: name.to_owned(), section, sink: sink.map(|sink| -> DynSink { Arc::new(sink) }) }
     };
-    let slack = config.slack.is_set().then(|| open("slack", "slack", "slack", &config.slack));
+    let slack = config.slack.is_set().then(|| open("slack", "slack", "slack".to_owned(), &config.slack));
     let others = config.sink.each().into_iter().map(|entry| {
-        open(entry.provider, entry.name, &format!("sink.{}.{}", entry.provider, entry.name), entry.options)
+        open(entry.provider, entry.name, format!("sink.{}.{}", entry.provider, entry.name), entry.options)
     });
     slack.into_iter().chain(others).collect()
 }
@@ -112,7 +114,7 @@ struct SinkLine {
 
 fn list(config: &Config, sinks: Vec<OpenedSink>, output: Output) -> anyhow::Result<u8> {
     let mut lines = Vec::new();
-    for OpenedSink { provider, name, sink } in sinks {
+    for OpenedSink { provider, name, sink, .. } in sinks {
         let receives = sink?.sink().subscription;
         let told =
             config.policies.iter().filter(|policy| receives == Subscription::Decisions || policy.notifies(&name));

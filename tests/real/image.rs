@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::lint::{program, root, succeeds, trial};
+use crate::lint::{program, root, stripped_program, succeeds, trial};
 
 /// The user of the image.
 const USER: &str = "65532";
@@ -54,13 +54,12 @@ fn runs_from_the_image() -> Result<()> {
 
 /// Makes the image of the tests' program without its debug information, and returns the folder of its layout.
 fn made(folder: &Path) -> Result<PathBuf> {
-    let (stripped, layout) = (folder.join("bellwether"), folder.join("layout"));
-    succeeds(Command::new("strip").arg("-o").arg(&stripped).arg(env!("CARGO_BIN_EXE_bellwether")))?;
+    let layout = folder.join("layout");
     let tools = program("umoci")?;
     let tools = tools.parent().context("umoci is in no folder")?;
     let path = format!("{}:{}", tools.display(), std::env::var("PATH")?);
     let mut make = Command::new(root().join("deploy/image.sh"));
-    make.arg("oci").arg(&stripped).arg(format!("{}:test", layout.display())).env("PATH", path);
+    make.arg("oci").arg(stripped_program(folder)?).arg(format!("{}:test", layout.display())).env("PATH", path);
     succeeds(&mut make)?;
     Ok(layout)
 }

@@ -112,6 +112,16 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Returns a copy of the tests' program in `folder`, without its debug information.
+///
+/// # Errors
+/// It can't be written.
+pub fn stripped_program(folder: &Path) -> Result<PathBuf> {
+    let stripped = folder.join("bellwether");
+    succeeds(Command::new("strip").arg("-o").arg(&stripped).arg(env!("CARGO_BIN_EXE_bellwether")))?;
+    Ok(stripped)
+}
+
 /// Runs a command.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 
-use crate::lint::{root, succeeds, trial};
+use crate::lint::{root, stripped_program, succeeds, trial};
 
 /// The largest exposure of the unit in tenths, as `systemd-analyze security` counts it: 0 is the least, 100 the most.
 const MOST_EXPOSED: &str = "20";
@@ -53,9 +53,7 @@ fn sandboxed(files: &Path) -> Result<()> {
 
 /// Makes the package of the tests' program without its debug information, and returns its path.
 fn made(folder: &Path) -> Result<PathBuf> {
-    let stripped = folder.join("bellwether");
-    succeeds(Command::new("strip").arg("-o").arg(&stripped).arg(env!("CARGO_BIN_EXE_bellwether")))?;
-    let output = Command::new(root().join("deploy/deb.sh")).arg(&stripped).arg(folder).output()?;
+    let output = Command::new(root().join("deploy/deb.sh")).arg(stripped_program(folder)?).arg(folder).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }

@@ -199,13 +199,6 @@ pub fn phases() -> impl Iterator<Item = &'static str> {
     Phase::ALL.into_iter().map(|phase| phase.traits().name).chain(special)
 }
 
-/// Returns whether the phase with this name is followed by more traffic for the new version or by its promotion, if all goes
-/// well.
-pub fn rises(phase: &str) -> bool {
-    let is_named = |of: Phase| of.traits().name == phase || BLUE_GREEN_NAMES.contains(&(of, phase));
-    Phase::ALL.into_iter().any(|of| of.rises() && is_named(of))
-}
-
 /// Returns the value of [`RolloutView::outcome`] for an ending.
 fn outcome(ending: Ending) -> &'static str {
     match ending {

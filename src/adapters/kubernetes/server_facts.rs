@@ -7,7 +7,7 @@ use kube::client::Body;
 use super::failure;
 use super::router;
 use super::server::Server;
-use crate::clock::Clock;
+use crate::clock::{Clock, server_ahead_ms};
 
 /// The API of a router's routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +32,7 @@ pub async fn clock_ahead_ms(server: &Server, clock: &dyn Clock) -> Result<Option
         failure::new(bellwether_core::input::event::FailureKind::Refused, format!("{OPERATION}: {error}"))
     })?;
     let answer = server.call(OPERATION, server.client.send(request)).await?;
-    let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
-    let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    Ok(date.map(|date| date.timestamp().as_millisecond() - clock.now().as_millisecond()))
+    Ok(server_ahead_ms(answer.headers(), clock.now()))
 }
 
 /// Returns the API of a router's routes; `None` for a router without routes.

@@ -7,7 +7,6 @@ use bellwether_core::ids::{Images, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::policy::{RouterKind, Traffic};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
@@ -87,7 +86,7 @@ pub struct MetricsService {
 /// # Errors
 /// A read failed.
 pub async fn workload(server: &Server, workload: &Workload) -> Result<Surveyed, Failure> {
-    let (mut routes, mut issues) = (BTreeMap::new(), BTreeMap::new());
+    let (mut routes, mut issues, mut autoscalers) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     let mut last: Option<PreflightObjects> = None;
     for router in ROUTERS {
         let traffic = Traffic::by(router.kind());
@@ -105,6 +104,9 @@ pub async fn workload(server: &Server, workload: &Workload) -> Result<Surveyed, 
             routes.insert(router.kind(), routed);
         }
         issues.insert(router.kind(), objects.issues(workload, &traffic, false));
+        // The autoscalers are read for the routers by which they count the canary's pods.
+        let own = objects.autoscalers.iter().filter(|scaler| autoscales(scaler, workload));
+        autoscalers.extend(own.filter_map(|scaler| scaler.metadata.name.clone()));
         last = Some(objects);
     }
     let provider = kind::provider(workload.kind);
@@ -113,9 +115,6 @@ pub async fn workload(server: &Server, workload: &Workload) -> Result<Surveyed, 
         return Ok(Surveyed::Absent);
     };
     let services = services(&objects, workload);
-    let autoscalers: Api<HorizontalPodAutoscaler> = server.of(&workload.namespace);
-    let autoscalers = server.list("HorizontalPodAutoscalers", autoscalers, &ListParams::default()).await?;
-    let names = autoscalers.iter().filter(|scaler| autoscales(scaler, workload));
     Ok(Surveyed::Found(Box::new(WorkloadSurvey {
         workload: workload.clone(),
         uid: facts.uid,
@@ -123,7 +122,7 @@ pub async fn workload(server: &Server, workload: &Workload) -> Result<Surveyed, 
         images: facts.own_status.images.clone(),
         services,
         routes,
-        autoscalers: names.filter_map(|scaler| scaler.metadata.name.clone()).collect(),
+        autoscalers: autoscalers.into_iter().collect(),
         issues,
     })))
 }

@@ -123,6 +123,12 @@ pub fn parse_url(url: &str) -> Result<Url, PrometheusSetupError> {
     Ok(parsed)
 }
 
+/// Removes the user name and the password from a URL with a host.
+pub fn remove_credentials(url: &mut Url) {
+    // This never fails for a URL with a host.
+    let _ = (url.set_username(""), url.set_password(None));
+}
+
 /// Returns a URL, valid or not, without its credentials, query and fragment.
 fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));

@@ -21,7 +21,11 @@ mod rights;
 mod workloads;
 
 pub(in crate::cli) use advice::finding as issue_finding;
-pub(in crate::cli) use cluster::{wait_until_listed, watch};
+pub(in crate::cli) use cluster::when_listed;
+
+/// The remedy for two clocks that differ.
+const SYNCHRONIZE: &str =
+    "synchronize both machines with the same time server: `chronyc tracking` shows the difference";
 
 /// Returns a finding for each part that the configuration names and for each selected workload.
 pub(in crate::cli) async fn findings(config: &Config) -> Vec<CheckFinding> {

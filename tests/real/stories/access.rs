@@ -33,19 +33,21 @@ pub(super) async fn account(sandbox: &Sandbox, name: &str, verbs: &[&str]) -> Re
     write(sandbox, &format!("{name}.token"), token)
 }
 
-pub(super) fn write(sandbox: &Sandbox, name: &str, text: &str) -> Result<PathBuf> {
+fn write(sandbox: &Sandbox, name: &str, text: &str) -> Result<PathBuf> {
     let file = sandbox.plane.data.join(format!("{}.{name}", sandbox.namespace));
     std::fs::write(&file, text)?;
     Ok(file)
 }
 
-/// Lets the daemon's account ask the API server for users and rights, by the shipped role.
-pub(super) async fn grant_reviews(sandbox: &Sandbox) -> Result<()> {
+/// Lets people act over HTTP with tokens: the daemon's account may ask the API server for users and rights, by the shipped role. Returns
+/// the lines of the section `[http]`.
+pub(super) async fn acting(sandbox: &Sandbox) -> Result<String> {
     for file in ["cluster-role", "cluster-role-binding"] {
         let path = format!("{}/deploy/kustomize/acting-over-http/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
         sandbox.plane.kubernetes.apply_yaml(&std::fs::read_to_string(path)?, None).await?;
     }
-    Ok(())
+    let stamp = write(sandbox, "stamp", &"s".repeat(64))?;
+    Ok(format!("events = true\nauthenticate = true\nstamp-key-file = {:?}", stamp.display().to_string()))
 }
 
 /// Posts an event with a token.
@@ -56,11 +58,9 @@ async fn emit(fixture: &Fixture<'_>, token: &std::path::Path, arguments: &[&str]
 }
 
 async fn rights_of_the_api_server(sandbox: &Sandbox) -> Result<()> {
-    grant_reviews(sandbox).await?;
+    let http = acting(sandbox).await?;
     let pipeline = account(sandbox, "pipeline", &["request", "approve"]).await?;
     let approver = account(sandbox, "approver", &["approve"]).await?;
-    let stamp = write(sandbox, "stamp", &"s".repeat(64))?;
-    let http = format!("events = true\nauthenticate = true\nstamp-key-file = {:?}", stamp.display().to_string());
     let approval = "\n[[policy.approval]]\nname = \"release\"\nbefore = \"traffic\"\n";
     let policy = policy("20%", approval).replace("max-hold = \"10s\"", "max-hold = \"120s\"");
     let options = FixtureOptions { policy, http: &http, ..FixtureOptions::default() };

@@ -8,7 +8,7 @@ use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::access::{account, grant_reviews, write};
+use super::access::{account, acting};
 use super::{LONG, Story, V2, story};
 
 pub fn stories() -> Vec<Story> {
@@ -16,11 +16,9 @@ pub fn stories() -> Vec<Story> {
 }
 
 async fn console(sandbox: &Sandbox) -> Result<()> {
-    grant_reviews(sandbox).await?;
+    let http = acting(sandbox).await?;
     let operator = account(sandbox, "operator", &["pause", "resume", "abort"]).await?;
     let reader = account(sandbox, "reader", &["approve"]).await?;
-    let stamp = write(sandbox, "stamp", &"s".repeat(64))?;
-    let http = format!("events = true\nauthenticate = true\nstamp-key-file = {:?}", stamp.display().to_string());
     // The step lasts until the last of the people aborts it.
     let policy = patient_policy("20%").replace("min-time = \"8s\"", "min-time = \"10m\"");
     let options = FixtureOptions { policy, http: &http, ..FixtureOptions::default() };

@@ -9,11 +9,11 @@ use bellwether_core::policy::RouterKind;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{CheckFinding, clock_text, rights, workloads};
+use super::{CheckFinding, SYNCHRONIZE, clock_text, rights, workloads};
 use crate::adapters::kubernetes::{Kubernetes, RouteApi};
-use crate::adapters::prometheus::{MAX_SKEW_MS, Prometheus};
+use crate::adapters::prometheus::Prometheus;
 use crate::cli::run;
-use crate::clock::{Clock, Stopwatch, SystemClock};
+use crate::clock::{Clock, MAX_SKEW_MS, Stopwatch, SystemClock};
 use crate::config::Config;
 use crate::sampling::probe::Prober;
 
@@ -40,20 +40,12 @@ pub async fn findings(config: &Config, prometheus: Option<Arc<Prometheus>>) -> V
     };
     findings.extend(cluster.clock_ahead_ms().await.ok().flatten().and_then(clock_finding));
     findings.extend(route_apis(config, &cluster).await);
-    let stop = CancellationToken::new();
-    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
-    match wait_until_listed(&cluster).await {
-        Ok(()) => {
-            let options = run::sampling_options(config);
-            let prober =
-                prometheus.map(|prometheus| Prober::new(prometheus, Arc::new(cluster.clone()), clock, options));
-            findings.extend(workloads::findings(config, &cluster, prober.as_ref()).await);
-        }
+    let options = run::sampling_options(config);
+    let prober = prometheus.map(|prometheus| Prober::new(prometheus, Arc::new(cluster.clone()), clock, options));
+    match when_listed(&cluster, Box::pin(workloads::findings(config, &cluster, prober.as_ref()))).await {
+        Ok(found) => findings.extend(found),
         Err(finding) => findings.push(finding),
     }
-    stop.cancel();
-    // The watcher was cancelled, so its result does not matter.
-    let _ = watcher.await;
     findings
 }
 
@@ -71,11 +63,8 @@ fn clock_finding(ahead_ms: i64) -> Option<CheckFinding> {
         return None;
     }
     let text = format!("the API server answers, and {}", clock_text(ahead_ms));
-    let remedy = "synchronize both machines with the same time server: `chronyc tracking` shows the difference";
-    Some(
-        CheckFinding::warning("kubernetes", text, remedy)
-            .because("the ages of pods and of their restarts are counted from both clocks"),
-    )
+    let why = "the ages of pods and of their restarts are counted from both clocks";
+    Some(CheckFinding::warning("kubernetes", text, SYNCHRONIZE).because(why))
 }
 
 /// Returns a problem for each router of a policy whose routes the API server does not know.
@@ -106,14 +95,34 @@ fn route_finding(api: &RouteApi) -> Option<CheckFinding> {
     )
 }
 
-/// Watches the cluster as the daemon does, until it is stopped. The probe of the queries needs the workload of each pod.
-pub(in crate::cli) async fn watch(cluster: Kubernetes, stop: CancellationToken) {
+/// Watches the cluster as the daemon does while `work` runs, which begins when all objects have been listed once. The probe of the
+/// queries needs the workload of each pod.
+///
+/// # Errors
+/// The objects could not be listed in time; the finding says which.
+pub(in crate::cli) async fn when_listed<T>(
+    cluster: &Kubernetes,
+    work: impl Future<Output = T>,
+) -> Result<T, CheckFinding> {
+    let stop = CancellationToken::new();
+    let watcher = tokio::spawn(watch(cluster.clone(), stop.clone()));
+    let done = match wait_until_listed(cluster).await {
+        Ok(()) => Ok(work.await),
+        Err(finding) => Err(finding),
+    };
+    stop.cancel();
+    // The watcher was cancelled, so its result does not matter.
+    let _ = watcher.await;
+    done
+}
+
+async fn watch(cluster: Kubernetes, stop: CancellationToken) {
     let (wakes, _receiver) = mpsc::channel(1);
     cluster.watch(|_| false, wakes, stop).await;
 }
 
 /// Waits until all objects have been listed once. A timeout is a problem.
-pub(in crate::cli) async fn wait_until_listed(cluster: &Kubernetes) -> Result<(), CheckFinding> {
+async fn wait_until_listed(cluster: &Kubernetes) -> Result<(), CheckFinding> {
     let stopwatch = Stopwatch::start();
     while !cluster.readiness().is_ready() {
         if stopwatch.elapsed() > LIST_TIMEOUT {

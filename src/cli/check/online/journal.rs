@@ -19,8 +19,8 @@ pub fn finding(path: &Path) -> CheckFinding {
 /// The facts about the place of the embedded journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct DiskFacts {
-    /// The nearest directory that exists; `None` if there is none.
-    directory: Option<PathBuf>,
+    /// The nearest directory that exists.
+    directory: PathBuf,
     /// Whether the directory, or the file if it exists, can be written.
     is_writable: bool,
     /// The free bytes; `None` if they are not known.
@@ -35,7 +35,7 @@ impl DiskFacts {
         let filesystem = statvfs(place).ok();
         let is_read_only = filesystem.as_ref().is_some_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
         DiskFacts {
-            directory: Some(directory.to_owned()),
+            directory: directory.to_owned(),
             is_writable: !is_read_only && access(place, Access::WRITE_OK).is_ok(),
             free: filesystem.map(|found| found.f_bavail.saturating_mul(found.f_frsize)),
         }
@@ -45,7 +45,7 @@ impl DiskFacts {
 fn file_finding(path: &Path, disk: &DiskFacts) -> CheckFinding {
     let shown = path.display();
     let why = "no event is taken and nothing is decided while the journal can't be written";
-    let directory = disk.directory.as_deref().unwrap_or(Path::new("/")).display();
+    let directory = disk.directory.display();
     if !disk.is_writable {
         let text = format!("the journal {shown} can't be written: {directory} is read-only or belongs to another user");
         let remedy =
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_journal_that_can_not_be_written_and_a_full_disk_are_found() {
-        let disk = |is_writable, free| DiskFacts { directory: Some("/data".into()), is_writable, free: Some(free) };
+        let disk = |is_writable, free| DiskFacts { directory: "/data".into(), is_writable, free: Some(free) };
         let path = Path::new("/data/bellwether.redb");
         for (facts, level, part) in [
             (disk(true, 1 << 40), Level::Fine, "embedded"),
@@ -84,6 +84,6 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let found = DiskFacts::of(&folder.path().join("new/bellwether.redb"));
-        assert_eq!((found.directory.as_deref(), found.is_writable), (Some(folder.path()), true));
+        assert_eq!((&*found.directory, found.is_writable), (folder.path(), true));
     }
 }

@@ -8,24 +8,23 @@ use crate::config::Config;
 /// Returns a finding for each sink.
 pub async fn findings(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
-    for OpenedSink { provider, name, sink } in sinks::opened(config) {
+    for OpenedSink { name, section, sink, .. } in sinks::opened(config) {
         let answer = match sink {
             Ok(sink) => sink.check().await.map_err(|error| error.to_string()),
             Err(error) => Err(with_causes(&error)),
         };
-        findings.push(finding(provider, &name, answer));
+        findings.push(finding(&name, &section, answer));
     }
     findings
 }
 
-fn finding(provider: &str, name: &str, answer: Result<String, String>) -> CheckFinding {
+fn finding(name: &str, section: &str, answer: Result<String, String>) -> CheckFinding {
     match answer {
         Ok(text) => CheckFinding::fine(
             "notifications",
             format!("{name}: {text}; `bellwether sinks {name} --test` sends it a test"),
         ),
         Err(text) => {
-            let section = if name == "slack" { "slack".to_owned() } else { format!("sink.{provider}.{name}") };
             let remedy = format!("mend [{section}], and try it with `bellwether sinks {name} --test`");
             CheckFinding::problem("notifications", format!("{name}: {text}"), remedy)
                 .because("people do not learn of rollouts that wait for them")

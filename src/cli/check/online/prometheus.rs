@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CheckFinding, clock_text};
-use crate::adapters::prometheus::{MAX_SKEW_MS, Options, Prometheus, PrometheusSetupError};
-use crate::clock::{Clock, SystemClock};
+use super::{CheckFinding, SYNCHRONIZE, clock_text};
+use crate::adapters::prometheus::{Options, Prometheus, PrometheusSetupError};
+use crate::clock::{Clock, MAX_SKEW_MS, SystemClock};
 use crate::ports::{Metrics, MetricsError};
 
 /// The consequence of a Prometheus that can't be asked.
@@ -39,8 +39,7 @@ fn clock_finding(version: String, ahead_ms: i64) -> CheckFinding {
         return CheckFinding::fine("prometheus", version);
     }
     let text = format!("{version}; {}", clock_text(ahead_ms));
-    let remedy = "synchronize both machines with the same time server: `chronyc tracking` shows the difference";
-    CheckFinding::warning("prometheus", text, remedy)
+    CheckFinding::warning("prometheus", text, SYNCHRONIZE)
         .because("counters are read at instants of our clock, so samples are missing or old")
 }
 
