@@ -185,7 +185,7 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
+    let view = app.shown.view.borrow();
     // All phases are listed, so that the gauge of a phase without rollouts goes back to 0.
     let mut counts: BTreeMap<&str, usize> = show::phases().map(|name| (name, 0)).collect();
     for shown in view.rollouts.values().filter(|shown| shown.ended.is_none()) {

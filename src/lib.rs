@@ -6,6 +6,7 @@
 /// Secrets that are read from files and from the environment.
 pub use bellwether_tools::secret;
 
+pub mod allocator;
 pub mod ports;
 pub mod clock;
 pub mod failpoints;

@@ -3,11 +3,16 @@
 use std::process::ExitCode;
 
 use bellwether::cli::{self, Cli};
-use bellwether::exit;
+use bellwether::{allocator, exit};
 use clap::Parser;
 
+fn main() -> ExitCode {
+    allocator::return_large_buffers();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     match cli::dispatch(Cli::parse()).await {
         Ok(code) => ExitCode::from(cli::code_after_output(code)),
         Err(error) => {

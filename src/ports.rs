@@ -22,7 +22,7 @@ use crate::clock::Stopwatch;
 
 mod labels;
 
-pub use labels::{LabelTexts, Labels};
+pub use labels::{LabelPlace, LabelTable, LabelTableBuilder, Labels};
 
 /// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
 /// only partition 0.
@@ -280,7 +280,7 @@ pub trait BlockSource: Send {
 /// A directory of the cluster's pods by name. It keeps deleted pods for as long as a rollout may need them.
 pub trait PodDirectory: Send + Sync {
     /// Returns the facts about a pod, or `None` if it is unknown.
-    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts>;
+    fn locate(&self, namespace: &str, pod: &str) -> Option<Arc<PodFacts>>;
     /// Returns the name and port of the Service in front of the workload's pods, for gateway metrics; `None` if no such
     /// Service is known.
     fn service(&self, workload: &Workload) -> Option<(String, u16)>;

@@ -34,7 +34,7 @@ const MOST_UNREAD: usize = 1024;
 /// The board on which shards publish the state of their rollouts and their decisions.
 #[derive(Debug, Clone)]
 pub struct StatusBoard {
-    view: Arc<watch::Sender<Arc<StatusView>>>,
+    view: Arc<watch::Sender<StatusView>>,
     decisions: broadcast::Sender<Decision>,
     /// The workloads with a running rollout.
     running: Arc<RwLock<BTreeSet<Workload>>>,
@@ -85,7 +85,7 @@ impl StatusBoard {
     }
 
     /// Returns a receiver of the view: its present value and every later one.
-    pub fn watch(&self) -> watch::Receiver<Arc<StatusView>> {
+    pub fn watch(&self) -> watch::Receiver<StatusView> {
         self.view.subscribe()
     }
 
@@ -127,7 +127,7 @@ impl StatusBoard {
     pub fn show_unreadable(&self, workload: &str, why: &str, now: Timestamp) {
         self.change_running(|running| running.retain(|other| other.to_string() != workload));
         self.view.send_modify(|view| {
-            Arc::make_mut(view).rollouts.retain(|_, shown| shown.workload != workload || shown.ended.is_some());
+            view.rollouts.retain(|_, shown| shown.workload != workload || shown.ended.is_some());
         });
         self.put(show::unreadable(workload, why, now));
     }
@@ -152,7 +152,7 @@ impl StatusBoard {
     /// Publishes answers. With `keeps` an earlier answer to the same event stays.
     fn put_answers(&self, answers: Vec<AnswerView>, keeps: bool) {
         if !answers.is_empty() {
-            self.view.send_modify(|view| put_answers(&mut Arc::make_mut(view).answers, answers, keeps));
+            self.view.send_modify(|view| put_answers(&mut view.answers, answers, keeps));
         }
     }
 
@@ -160,7 +160,7 @@ impl StatusBoard {
     pub fn own(&self, partition: Partition) {
         self.view.send_modify(|view| {
             self.ages.own(partition);
-            Arc::make_mut(view).followed.retain(|_, shown| !self.is_of(partition, &shown.workload));
+            view.followed.retain(|_, shown| !self.is_of(partition, &shown.workload));
         });
     }
 
@@ -175,7 +175,6 @@ impl StatusBoard {
         self.change_running(|running| running.retain(|workload| !self.is_of(partition, &workload.to_string())));
         self.view.send_modify(|view| {
             self.ages.release(partition, is_lost);
-            let view = Arc::make_mut(view);
             let all = std::mem::take(&mut view.rollouts).into_iter();
             let (released, kept) = all.partition(|(_, shown)| self.is_of(partition, &shown.workload));
             view.rollouts = kept;
@@ -193,7 +192,6 @@ impl StatusBoard {
             return;
         }
         self.view.send_modify(|view| {
-            let view = Arc::make_mut(view);
             put_answers(&mut view.answers, answers, true);
             if self.ages.followed(partition, as_of) {
                 // An ended rollout changes no more, so it stays.
@@ -202,7 +200,7 @@ impl StatusBoard {
                         || !(workloads.contains_key(&shown.workload)
                             || is_all && self.is_of(partition, &shown.workload))
                 });
-                let shown = workloads.into_values().flatten().map(|shown| (shown.id.clone(), shown));
+                let shown = workloads.into_values().flatten().map(|shown| (shown.id.clone(), Arc::new(shown)));
                 view.followed.extend(shown);
                 bound(&mut view.followed);
                 for (rollout, has_ended, detail) in details {
@@ -231,15 +229,14 @@ impl StatusBoard {
 
     fn put(&self, shown: RolloutView) {
         self.view.send_modify(|view| {
-            let view = Arc::make_mut(view);
-            view.rollouts.insert(shown.id.clone(), shown);
+            view.rollouts.insert(shown.id.clone(), Arc::new(shown));
             bound(&mut view.rollouts);
         });
     }
 }
 
 /// Removes the rollouts that ended first if there are more than [`MOST_SHOWN`].
-fn bound(rollouts: &mut BTreeMap<String, RolloutView>) {
+fn bound(rollouts: &mut BTreeMap<String, Arc<RolloutView>>) {
     remove_oldest(rollouts, MOST_SHOWN, |shown| shown.ended);
 }
 
@@ -335,7 +332,7 @@ mod tests {
         RolloutView { id: id.to_owned(), ended, ..show::unreadable(&workload, "a test", at(0)) }
     }
 
-    fn ids(rollouts: &BTreeMap<String, RolloutView>) -> Vec<&str> {
+    fn ids(rollouts: &BTreeMap<String, Arc<RolloutView>>) -> Vec<&str> {
         rollouts.keys().map(String::as_str).collect()
     }
 
@@ -401,7 +398,7 @@ mod tests {
         assert_eq!((reason_of(&board, "old"), reason_of(&board, "new").is_some()), (None, true));
         board.view.send_modify(|view| {
             let many = (0..MOST_ANSWERS).map(|n| (n.to_string(), answer("one of many", 86_402)));
-            Arc::make_mut(view).answers = many.collect();
+            view.answers = many.collect();
         });
         board.answered(vec![answer("last", 86_403)]);
         assert_eq!(board.watch().borrow().answers.len(), MOST_ANSWERS);

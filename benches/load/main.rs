@@ -9,16 +9,17 @@
 //! measured before. Each number has a process of its own.
 #![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "it measures and prints")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
 use bellwether::adapters::prometheus::{self, Prometheus};
+use bellwether::allocator;
 use bellwether::clock::{Clock, Stopwatch, SystemClock};
 use bellwether::config::{self, Sources};
 use bellwether::daemon::{self, Grid, Parts};
@@ -75,6 +76,7 @@ min-time = "1h"
 "#;
 
 fn main() -> ExitCode {
+    allocator::return_large_buffers();
     let result = match std::env::args().skip(1).find(|word| !word.starts_with("--")).as_deref() {
         Some("stand-in") => stand_in::serve(),
         Some(workloads) => workloads.parse().context("the number of workloads").and_then(measure),
@@ -127,19 +129,12 @@ impl Drop for StandIn {
 }
 
 /// The pods of the world by their names, as the stand-in has them.
-struct Pods {
-    world: MemoryWorld,
-    known: Mutex<HashMap<String, PodFacts>>,
-}
+struct Pods(MemoryWorld);
 
 impl PodDirectory for Pods {
-    fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(facts) = known.get(pod) {
-            return Some(facts.clone());
-        }
+    fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
         let (name, is_canary) = stand_in::owner_of(pod)?;
-        let status = self.world.status(&workload(name));
+        let status = self.0.status(&workload(name));
         let arm = if is_canary { status.canary } else { status.stable }?;
         let facts = PodFacts {
             deployment_uid: arm.uid,
@@ -147,8 +142,7 @@ impl PodDirectory for Pods {
             started: stand_in::started(),
             restarts: BTreeMap::from([("app".to_owned(), 0)]),
         };
-        known.insert(pod.to_owned(), facts.clone());
-        Some(facts)
+        Some(facts.into())
     }
 
     fn service(&self, _: &Workload) -> Option<(String, u16)> {
@@ -248,7 +242,7 @@ fn parts(
     let policies = config.map_err(|report| anyhow::anyhow!("{report}"))?.policies;
     let options = prometheus::Options { url: prometheus.to_owned(), ..prometheus::Options::default() };
     let metrics = Arc::new(Prometheus::new(&options)?);
-    let pods = Arc::new(Pods { world: world.clone(), known: Mutex::default() });
+    let pods = Arc::new(Pods(world.clone()));
     let sampling = Options { interval: INTERVAL, ..Options::default() };
     let port = || Arc::new(world.clone());
     let executor = Executor::new(port(), port(), port(), Vec::new());

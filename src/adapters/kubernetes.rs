@@ -393,8 +393,8 @@ impl Cluster for Kubernetes {
 }
 
 impl PodDirectory for Kubernetes {
-    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
-        self.cache.with(|objects| objects.locate(namespace, pod))
+    fn locate(&self, namespace: &str, pod: &str) -> Option<Arc<PodFacts>> {
+        self.cache.with(|objects| objects.locate(namespace, pod)).map(Arc::new)
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {

@@ -133,9 +133,7 @@ fn render(policy: &Policy, stretch: Span, found: &[CheckAlarms]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use bellwether_core::measure::block::Reading;
+    use bellwether_core::measure::block::{Reading, SmallMap};
     use bellwether_core::time::Timestamp;
 
     use super::*;
@@ -164,8 +162,8 @@ mod tests {
         let at = |n: usize| Timestamp::from_second(15 * n as i64).unwrap();
         let block = |n: usize| {
             let pods = (0..4).map(|pod| Reading::Ratio { hits: if n % 20 == 5 * pod { 10 } else { 0 }, total: 150 });
-            let processes = BTreeMap::from([("error-rate".to_owned(), pods.collect())]);
-            Block { processes, ..Block::new(at(n), at(n + 1), BTreeMap::new()) }
+            let processes = SmallMap::from_iter([("error-rate".to_owned(), pods.collect())]);
+            Block { processes, ..Block::new(at(n), at(n + 1), []) }
         };
         (0..480).map(block).collect()
     }

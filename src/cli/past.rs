@@ -114,7 +114,7 @@ struct PastPods {
 impl PastPods {
     /// Returns the facts that the name of a pod of the workload contains (`DEPLOYMENT-HASH-SUFFIX`); `None` for pods of
     /// other workloads.
-    fn by_name(&self, pod: &str) -> Option<PodFacts> {
+    fn by_name(&self, pod: &str) -> Option<Arc<PodFacts>> {
         let rest = pod.strip_prefix(&self.name)?.strip_prefix('-')?;
         let (rest, uid) = match rest.strip_prefix("canary-") {
             Some(rest) => (rest, CANARY),
@@ -122,17 +122,14 @@ impl PastPods {
         };
         let (hash, suffix) = rest.split_once('-')?;
         let is_generated = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        (is_generated(hash) && is_generated(suffix)).then(|| PodFacts {
-            deployment_uid: uid.to_owned(),
-            pod_hash: hash.to_owned(),
-            started: Timestamp::UNIX_EPOCH,
-            restarts: BTreeMap::new(),
-        })
+        let (deployment_uid, pod_hash) = (uid.to_owned(), hash.to_owned());
+        let facts = PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() };
+        (is_generated(hash) && is_generated(suffix)).then(|| facts.into())
     }
 }
 
 impl PodDirectory for PastPods {
-    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
+    fn locate(&self, namespace: &str, pod: &str) -> Option<Arc<PodFacts>> {
         let existing = self.pods.locate(namespace, pod).filter(|facts| facts.deployment_uid == self.stable);
         existing.or_else(|| self.by_name(pod))
     }
@@ -154,10 +151,10 @@ mod tests {
     struct OneDeployment;
 
     impl PodDirectory for OneDeployment {
-        fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+        fn locate(&self, _: &str, _: &str) -> Option<Arc<PodFacts>> {
             let started = Timestamp::from_second(1).ok()?;
             let (uid, hash) = ("uid".to_owned(), "hash".to_owned());
-            Some(PodFacts { deployment_uid: uid, pod_hash: hash, started, restarts: BTreeMap::new() })
+            Some(PodFacts { deployment_uid: uid, pod_hash: hash, started, restarts: BTreeMap::new() }.into())
         }
 
         fn service(&self, _: &Workload) -> Option<(String, u16)> {
@@ -168,7 +165,7 @@ mod tests {
     struct NoPods;
 
     impl PodDirectory for NoPods {
-        fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+        fn locate(&self, _: &str, _: &str) -> Option<Arc<PodFacts>> {
             None
         }
 
@@ -234,7 +231,7 @@ mod tests {
             ("web-0", None),
             ("web", None),
         ] {
-            assert_eq!(pods.locate("shop", pod).map(|facts| facts.deployment_uid).as_deref(), uid, "{pod}");
+            assert_eq!(pods.locate("shop", pod).as_ref().map(|facts| &*facts.deployment_uid), uid, "{pod}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The rollouts and the answers to events, as JSON. Any replica answers for all partitions: for those of other processes as their
 //! journals were last read, with the age of that knowledge.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -35,9 +34,6 @@ pub(super) struct RolloutFilter {
 
 impl RolloutFilter {
     fn includes(&self, rollout: &RolloutView) -> bool {
-        if self.id.as_ref().is_some_and(|wanted| *wanted != rollout.id) {
-            return false;
-        }
         let short = rollout.short_workload();
         let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
         self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
@@ -68,8 +64,13 @@ impl AnswerFilter {
 
 /// Handles `GET /api/v1/rollouts`.
 pub(super) async fn list(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
-    let (view, ages) = (Arc::clone(&app.shown.view.borrow()), &app.shown.ages);
-    let found = chosen(&view, ages, |rollout| filter.includes(rollout));
+    let ages = &app.shown.ages;
+    let found: Vec<Arc<RolloutView>> = match &filter.id {
+        Some(id) => {
+            of_id(&app.shown.view.borrow(), ages, id).filter(|rollout| filter.includes(rollout)).into_iter().collect()
+        }
+        None => chosen(&app.shown.view.borrow(), ages, |rollout| filter.includes(rollout)),
+    };
     with_age(ages, ages.oldest(), Json(found))
 }
 
@@ -78,8 +79,8 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Respo
     let ages = &app.shown.ages;
     // Taken before the view, which can only be newer then.
     let unread = ages.unread();
-    let view = Arc::clone(&app.shown.view.borrow());
-    match (chosen(&view, ages, |rollout| rollout.id == id).pop(), unread) {
+    let found = of_id(&app.shown.view.borrow(), ages, &id);
+    match (found, unread) {
         (Some(rollout), _) => with_age(ages, rollout.age, Json(rollout)),
         (None, Some(unread)) => {
             let message = format!("there is no rollout by that id so far, and {unread}; ask again in a second");
@@ -94,22 +95,30 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Respo
 
 /// Handles `GET /api/v1/answers`.
 pub(super) async fn answers(State(app): State<App>, Query(filter): Query<AnswerFilter>) -> Response {
-    let view = Arc::clone(&app.shown.view.borrow());
-    let found: Vec<&AnswerView> = view.answers.values().filter(|answer| filter.includes(answer)).collect();
+    let found: Vec<AnswerView> = {
+        let view = app.shown.view.borrow();
+        view.answers.values().filter(|answer| filter.includes(answer)).cloned().collect()
+    };
     with_age(&app.shown.ages, app.shown.ages.oldest(), Json(found))
 }
 
 /// Returns the rollouts for which `is_wanted` is true: this process's own, and those of others with their age.
-pub(super) fn chosen<'a>(
-    view: &'a StatusView,
-    ages: &ViewAges,
-    is_wanted: impl Fn(&RolloutView) -> bool,
-) -> Vec<Cow<'a, RolloutView>> {
-    let own = view.rollouts.values().filter(|rollout| is_wanted(rollout)).map(Cow::Borrowed);
+fn chosen(view: &StatusView, ages: &ViewAges, is_wanted: impl Fn(&RolloutView) -> bool) -> Vec<Arc<RolloutView>> {
+    let own = view.rollouts.values().filter(|rollout| is_wanted(rollout)).map(Arc::clone);
     let others = view.followed.values();
     let others = others.filter(|rollout| is_wanted(rollout) && !view.rollouts.contains_key(&rollout.id));
-    let aged = others.map(|rollout| RolloutView { age: ages.of(&rollout.workload), ..rollout.clone() });
-    own.chain(aged.map(Cow::Owned)).collect()
+    own.chain(others.map(|rollout| aged(rollout, ages))).collect()
+}
+
+/// Returns the rollout with the id: this process's own, or that of another one with its age; `None` if there is none.
+pub(super) fn of_id(view: &StatusView, ages: &ViewAges, id: &str) -> Option<Arc<RolloutView>> {
+    let own = view.rollouts.get(id).map(Arc::clone);
+    own.or_else(|| view.followed.get(id).map(|rollout| aged(rollout, ages)))
+}
+
+/// Returns the rollout of another process with the age of its view.
+fn aged(rollout: &RolloutView, ages: &ViewAges) -> Arc<RolloutView> {
+    Arc::new(RolloutView { age: ages.of(&rollout.workload), ..rollout.clone() })
 }
 
 /// Returns an answer with the headers that tell its age, which is `age` or else 0, and the problems of the views.

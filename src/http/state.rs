@@ -32,7 +32,7 @@ pub struct ShownConfig {
 #[derive(Clone)]
 pub struct Shown {
     /// The status of all rollouts.
-    pub view: watch::Receiver<Arc<StatusView>>,
+    pub view: watch::Receiver<StatusView>,
     /// The ages of the views.
     pub ages: ViewAges,
     /// The courses of the rollouts.

@@ -23,7 +23,7 @@ use crate::show::{FollowedViews, StatusBoard, ViewAges};
 pub(super) struct Server {
     pub(super) base: String,
     pub(super) conditions: watch::Sender<Conditions>,
-    pub(super) view: watch::Sender<Arc<StatusView>>,
+    pub(super) view: watch::Sender<StatusView>,
     /// Kept, so that the channels stay open.
     _senders: (watch::Sender<Stopwatch>, Option<Receiver<Delivery>>),
     /// Makes the server's metrics those of the page, in this thread.
@@ -58,7 +58,7 @@ async fn server(options: Options) -> (Server, Receiver<Delivery>) {
 async fn server_with(options: Options, senders: Option<Arc<Senders>>) -> (Server, Receiver<Delivery>) {
     let rollout = rollout_view();
     let view = StatusView {
-        rollouts: [(rollout.id.clone(), rollout)].into(),
+        rollouts: [(rollout.id.clone(), rollout.into())].into(),
         answers: [("digest".to_owned(), answer_view())].into(),
         ..StatusView::default()
     };
@@ -95,7 +95,7 @@ async fn server_that_shows(
     courses: Courses,
     config: Option<ShownConfig>,
 ) -> (Server, Receiver<Delivery>) {
-    let (view_to, view) = watch::channel(Arc::new(view));
+    let (view_to, view) = watch::channel(view);
     let (conditions_to, conditions) = watch::channel(vec![("kafka".to_owned(), Ok(()))]);
     let (heartbeat_to, heartbeat) = watch::channel(Stopwatch::start());
     let (intake, posted) = mpsc::channel(1);
@@ -234,7 +234,7 @@ async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_par
         ..Default::default()
     };
     board.follow(partition, views, Stopwatch::start());
-    let view = board.watch().borrow().as_ref().clone();
+    let view = board.watch().borrow().clone();
     let (server, _posted) = server_of(Options::default(), None, view, board.ages()).await;
     let get = |path: &str| client().get(format!("{}{path}", server.base)).send();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;

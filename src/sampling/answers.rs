@@ -4,7 +4,7 @@
 //! with an unusual name does not blind the others.
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bellwether_core::measure::block::Gap;
 use bellwether_core::measure::watch::Watch;
@@ -144,7 +144,7 @@ impl SeriesFetcher<'_> {
         wanted: &[usize],
         points: Vec<SeriesPoint>,
     ) -> BTreeMap<usize, SeriesAnswer> {
-        let mut owners: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut owners: HashMap<String, Vec<usize>> = HashMap::new();
         for &index in wanted {
             for key in self.watch_keys(request, index) {
                 owners.entry(key).or_default().push(index);
@@ -185,7 +185,7 @@ impl SeriesFetcher<'_> {
         match (request, &source.service) {
             (_, None) => {
                 let (namespace, pod) = source.pod_of(value)?;
-                Some(self.pods.locate(namespace, pod)?.deployment_uid)
+                Some(self.pods.locate(namespace, pod)?.deployment_uid.clone())
             }
             (SeriesRequest::Targets(_) | SeriesRequest::PastTargets(..), Some(_)) => Some(String::new()),
             (_, Some(_)) => source.owner_of(value),

@@ -1,10 +1,10 @@
 //! Makes the block of one watch at one tick, and the state for the next tick.
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample, SmallMap};
 use bellwether_core::measure::metric::{Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
@@ -12,6 +12,7 @@ use bellwether_core::time::{Span, Timestamp};
 use super::answers::Answers;
 use super::difference::{BucketKind, Memory, ProcessCounts, ProcessFacts, ReadingContext};
 use super::options::Options;
+use super::packed::PackedMemory;
 use super::plan::{BOUND, Family, SeriesRequest, SeriesSource, families, service_owners};
 use super::reading::{ArmCounts, ArmReading, counted_sample, gauge_sample, part_readings};
 use super::snapshot::{Class, Process, Snapshot, Targets, process_of, read_newest, read_targets};
@@ -34,7 +35,7 @@ pub struct WatchTick<'a> {
     /// The answers as of the start of the block, for data that the state lacks.
     pub at_start: &'a Answers,
     /// The samples of the raw queries, by metric.
-    pub query_samples: BTreeMap<String, Sample>,
+    pub query_samples: SmallMap<Sample>,
     /// The directory that assigns pods to Deployments.
     pub pods: &'a dyn PodDirectory,
     /// The sampler's settings.
@@ -50,6 +51,38 @@ enum Part {
     Cold,
 }
 
+/// The assignment of the processes of one source to arms.
+struct SourceArms<'a> {
+    tick: &'a WatchTick<'a>,
+    source: &'a SeriesSource,
+    /// The Services of both arms, the stable's first. `None`: the pods tell the arm, or the Service is unknown.
+    owners: Option<[String; 2]>,
+}
+
+impl SourceArms<'_> {
+    /// Returns the arm of a class of a process, or of the process as a whole. A gateway's process serves both arms and
+    /// counts as the stable's.
+    fn of(&self, process: &Process, class: Option<&Class>) -> Option<ArmReading> {
+        let watch = self.tick.watch;
+        if self.source.service.is_some() {
+            let Some(class) = class else { return Some(ArmReading::Stable) };
+            let [stable, canary] = self.owners.as_ref()?;
+            return match class.owner.as_ref()? {
+                owner if owner == canary => watch.canary.as_ref().map(|_| ArmReading::Canary),
+                owner => (owner == stable).then_some(ArmReading::Stable),
+            };
+        }
+        let pod = self.tick.pod(self.source, process)?;
+        let is_of = |arm: &ArmKey| {
+            arm.deployment_uid == pod.deployment_uid && arm.pod_hash.as_ref().is_none_or(|hash| *hash == pod.pod_hash)
+        };
+        match &watch.canary {
+            Some(canary) if is_of(canary) => Some(ArmReading::Canary),
+            _ => is_of(&watch.stable).then_some(ArmReading::Stable),
+        }
+    }
+}
+
 /// Returns whether the counts of cold processes are told apart: those of good and bad requests are, those of the traffic and of
 /// a distribution of values are not.
 fn is_split(metric: &Metric) -> bool {
@@ -60,7 +93,7 @@ fn is_split(metric: &Metric) -> bool {
 enum FamilyReading {
     /// The family was counted up to this tick.
     Counted {
-        labels: Vec<String>,
+        labels: Arc<[String]>,
         counts: BTreeMap<Process, ProcessCounts>,
         cold: BTreeSet<Process>,
         idle: BTreeSet<Process>,
@@ -68,7 +101,7 @@ enum FamilyReading {
     },
     /// The family could be read, but its values at the start of the block are not known. `memory` are the values that
     /// the next block is counted from. `None`: they are queried again at the next tick.
-    NoStart { gap: Gap, labels: Vec<String>, memory: Option<Memory> },
+    NoStart { gap: Gap, labels: Arc<[String]>, memory: Option<Memory> },
     /// The family could not be read.
     Unread(Gap),
 }
@@ -78,11 +111,11 @@ impl WatchTick<'_> {
     pub fn finish(self, start: BlockStart) -> (Option<Block>, SamplerState) {
         let counters: BTreeSet<Family> =
             self.watch.metrics.values().flat_map(families).filter(|family| family.counter).collect();
-        let readings: BTreeMap<Family, FamilyReading> = self
+        let readings: BTreeMap<Arc<Family>, FamilyReading> = self
             .requests
             .keys()
             .filter_map(|request| match request {
-                SeriesRequest::Series(family, labels) if counters.contains(family) => {
+                SeriesRequest::Series(family, labels) if counters.contains(&**family) => {
                     Some((family.clone(), self.read_family(family, labels, request, &start)))
                 }
                 _ => None,
@@ -103,15 +136,22 @@ impl WatchTick<'_> {
         (block, state)
     }
 
-    fn next_state(&self, start: BlockStart, readings: BTreeMap<Family, FamilyReading>, unread: bool) -> SamplerState {
+    fn next_state(
+        &self,
+        start: BlockStart,
+        readings: BTreeMap<Arc<Family>, FamilyReading>,
+        unread: bool,
+    ) -> SamplerState {
         let mut state = start.state;
         state.families.retain(|family, _| readings.contains_key(family));
         for (family, reading) in readings {
             if let FamilyReading::Counted { labels, memory, .. }
             | FamilyReading::NoStart { labels, memory: Some(memory), .. } = reading
             {
-                let labels = labels.into_iter().collect();
-                state.families.insert(family, FamilyState { at: self.at, labels, memory });
+                // Without its state, the values of a family are queried again at the next tick.
+                let memory = PackedMemory::of(&memory);
+                let known = memory.map(|memory| FamilyState { at: self.at, labels, memory });
+                state.families.extend(known.map(|known| (family, known)));
             }
         }
         if !unread {
@@ -123,14 +163,13 @@ impl WatchTick<'_> {
 
     fn read_family(
         &self,
-        family: &Family,
-        labels: &BTreeSet<String>,
+        family: &Arc<Family>,
+        labels: &Arc<[String]>,
         request: &SeriesRequest,
         start: &BlockStart,
     ) -> FamilyReading {
-        let label_list: Vec<String> = labels.iter().cloned().collect();
         let read = self
-            .snapshot(self.at_end, family, &label_list, request)
+            .snapshot(self.at_end, family, labels, request)
             .and_then(|now| Ok((now, self.targets(self.at_end, family)?)));
         let (now, targets) = match read {
             Ok(read) => read,
@@ -138,13 +177,13 @@ impl WatchTick<'_> {
         };
         let context = self.context(self.at, family, labels);
         let facts = |process: &Process| self.facts(&family.source, process);
-        let memory = match self.memory_at_start(family, &label_list, request, start) {
+        let memory = match self.memory_at_start(family, labels, request, start) {
             Ok(memory) => memory,
             Err(gap) => {
                 // If Prometheus has no data of the start, the counting starts at this reading.
                 let started_here = || Memory::default().advance(&now, &targets, &facts, context).0;
                 let memory = (gap == Gap::NoBaseline).then(started_here);
-                return FamilyReading::NoStart { gap, labels: label_list, memory };
+                return FamilyReading::NoStart { gap, labels: Arc::clone(labels), memory };
             }
         };
         let stale = start.from.and_then(|from| self.stale_seconds(&family.source, &memory, &now, &targets, from));
@@ -154,11 +193,11 @@ impl WatchTick<'_> {
         let (memory, counts) = memory.advance(&now, &targets, &facts, context);
         let from = start.from.unwrap_or(self.at);
         let (cold, idle) = (memory.cold(self.watch.warm_up, from), memory.idle(from));
-        FamilyReading::Counted { labels: label_list, counts, cold, idle, memory }
+        FamilyReading::Counted { labels: Arc::clone(labels), counts, cold, idle, memory }
     }
 
-    fn context(&self, at: Timestamp, family: &Family, labels: &BTreeSet<String>) -> ReadingContext {
-        let buckets = match (labels.contains(BOUND), family.native) {
+    fn context(&self, at: Timestamp, family: &Family, labels: &[String]) -> ReadingContext {
+        let buckets = match (labels.iter().any(|label| label == BOUND), family.native) {
             (false, _) => BucketKind::None,
             (true, false) => BucketKind::Classic,
             (true, true) => BucketKind::Native,
@@ -169,29 +208,32 @@ impl WatchTick<'_> {
     }
 
     /// Returns the family's memory as of the start of the block.
-    fn memory_at_start<'s>(
+    fn memory_at_start(
         &self,
-        family: &Family,
-        label_list: &[String],
+        family: &Arc<Family>,
+        labels: &Arc<[String]>,
         request: &SeriesRequest,
-        start: &'s BlockStart,
-    ) -> Result<Cow<'s, Memory>, Gap> {
-        let labels: BTreeSet<String> = label_list.iter().cloned().collect();
-        let known = start.state.families.get(family).map_or_else(Cow::default, |known| Cow::Borrowed(&known.memory));
-        let missing = start.missing(family, &labels);
+        start: &BlockStart,
+    ) -> Result<Memory, Gap> {
+        let known = match start.state.families.get(family) {
+            Some(known) => known.memory.memory().ok_or(Gap::NoBaseline)?,
+            None => Memory::default(),
+        };
+        let missing = start.missing(family, labels);
         if missing == MissingStart::Nothing {
             return Ok(known);
         }
-        let snapshot = self.snapshot(self.at_start, family, label_list, request)?;
+        let snapshot = self.snapshot(self.at_start, family, labels, request)?;
         let targets = self.targets(self.at_start, family)?;
-        let context = self.context(start.state.last_read, family, &labels);
+        let context = self.context(start.state.last_read, family, labels);
         let facts = |process: &Process| self.facts(&family.source, process);
         if missing == MissingStart::Values {
-            return Ok(Cow::Owned(known.advance(&snapshot, &targets, &facts, context).0));
+            return Ok(known.advance(&snapshot, &targets, &facts, context).0);
         }
         let past = start.past(self.options.lag);
-        let points = self.at_start.points(&SeriesRequest::PastSeries(family.clone(), labels, past), self.index)?;
-        let classes = Snapshot::past_classes(family, label_list, &points);
+        let request = SeriesRequest::PastSeries(Arc::clone(family), Arc::clone(labels), past);
+        let points = self.at_start.points(&request, self.index)?;
+        let classes = Snapshot::past_classes(family, labels, &points);
         let mut seen: Vec<Process> = Vec::new();
         if family.source.has_targets() {
             let points = self.at_start.points(&SeriesRequest::PastTargets(family.source.clone(), past), self.index)?;
@@ -203,7 +245,7 @@ impl WatchTick<'_> {
             // Prometheus has no data of that time. Processes that exist now may have been counted before.
             return Err(Gap::NoBaseline);
         }
-        Ok(Cow::Owned(Memory::restored(&snapshot, &targets, seen, classes, &facts, context)))
+        Ok(Memory::restored(&snapshot, &targets, seen, classes, &facts, context))
     }
 
     fn snapshot(
@@ -216,7 +258,7 @@ impl WatchTick<'_> {
         Ok(Snapshot::read(family, labels, &answers.points(request, self.index)?))
     }
 
-    fn targets(&self, answers: &Answers, family: &Family) -> Result<Targets, Gap> {
+    fn targets(&self, answers: &Answers, family: &Arc<Family>) -> Result<Targets, Gap> {
         let source = &family.source;
         let mut targets = BTreeMap::new();
         if source.has_targets() {
@@ -231,7 +273,7 @@ impl WatchTick<'_> {
         Ok(Some(targets).filter(|targets| !targets.is_empty()))
     }
 
-    fn pod(&self, source: &SeriesSource, process: &Process) -> Option<PodFacts> {
+    fn pod(&self, source: &SeriesSource, process: &Process) -> Option<Arc<PodFacts>> {
         let (namespace, pod) = source.pod_of(|label| source.value(process, label))?;
         self.pods.locate(namespace, pod)
     }
@@ -250,25 +292,9 @@ impl WatchTick<'_> {
         }
     }
 
-    /// Returns the arm of a class of a process, or of the process as a whole. A gateway's process serves both arms and
-    /// counts as the stable's.
-    fn arm_of(&self, source: &SeriesSource, process: &Process, class: Option<&Class>) -> Option<ArmReading> {
-        if source.service.is_some() {
-            let Some(class) = class else { return Some(ArmReading::Stable) };
-            let [stable, canary] = service_owners(source, self.watch, self.pods)?;
-            return match class.owner.as_ref()? {
-                owner if *owner == canary => self.watch.canary.as_ref().map(|_| ArmReading::Canary),
-                owner => (*owner == stable).then_some(ArmReading::Stable),
-            };
-        }
-        let pod = self.pod(source, process)?;
-        let is_of = |arm: &ArmKey| {
-            arm.deployment_uid == pod.deployment_uid && arm.pod_hash.as_ref().is_none_or(|hash| *hash == pod.pod_hash)
-        };
-        match &self.watch.canary {
-            Some(canary) if is_of(canary) => Some(ArmReading::Canary),
-            _ => is_of(&self.watch.stable).then_some(ArmReading::Stable),
-        }
+    /// Returns the assignment of the source's processes to arms.
+    fn arms<'s>(&'s self, source: &'s SeriesSource) -> SourceArms<'s> {
+        SourceArms { tick: self, source, owners: service_owners(source, self.watch, self.pods) }
     }
 
     /// Returns the age of the newest sample in seconds if it is stale: the last scrape of a target that is up is too
@@ -283,7 +309,8 @@ impl WatchTick<'_> {
     ) -> Option<u64> {
         let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1000.0;
         let age = |scraped: f64| (seconds(self.at) - scraped).max(0.0) as u64;
-        let arm_of = |process: &Process| self.arm_of(source, process, None);
+        let arms = self.arms(source);
+        let arm_of = |process: &Process| arms.of(process, None);
         let Some(targets) = targets else {
             let had_series = memory.processes().any(|process| arm_of(process).is_some());
             let has_series = now.0.keys().any(|process| arm_of(process).is_some());
@@ -307,7 +334,7 @@ impl WatchTick<'_> {
         })
     }
 
-    fn samples(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Sample> {
+    fn samples(&self, readings: &BTreeMap<Arc<Family>, FamilyReading>) -> SmallMap<Sample> {
         let metrics = self.watch.metrics.iter().filter(|(_, metric)| metric.kind != MetricKind::Availability);
         metrics
             .map(|(name, metric)| {
@@ -322,7 +349,7 @@ impl WatchTick<'_> {
     }
 
     /// Returns the samples of the cold processes, for the metrics of which a process is cold.
-    fn cold_samples(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Sample> {
+    fn cold_samples(&self, readings: &BTreeMap<Arc<Family>, FamilyReading>) -> SmallMap<Sample> {
         let cold = |metric: &Metric| {
             let family = families(metric).into_iter().next()?;
             let is_cold =
@@ -335,7 +362,7 @@ impl WatchTick<'_> {
     }
 
     /// Returns the samples of the strata, for the metrics that have some and no gap.
-    fn strata(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Sample>> {
+    fn strata(&self, readings: &BTreeMap<Arc<Family>, FamilyReading>) -> SmallMap<SmallMap<Sample>> {
         let divided = self.watch.metrics.iter().filter(|(_, metric)| metric.strata_label.is_some());
         let strata = |metric| self.with_counts(metric, readings, Part::Compared, strata_samples).ok()?.ok();
         divided.filter_map(|(name, metric)| Some((name.clone(), strata(metric)?))).collect()
@@ -347,15 +374,17 @@ impl WatchTick<'_> {
         let request = self
             .requests
             .keys()
-            .find(|request| matches!(request, SeriesRequest::Series(family, _) if own.contains(family)));
+            .find(|request| matches!(request, SeriesRequest::Series(family, _) if own.contains(&**family)));
         let Some(request @ SeriesRequest::Series(family, labels)) = request else { return Err(Gap::NoBaseline) };
-        let labels: Vec<String> = labels.iter().cloned().collect();
-        let mut now = self.snapshot(self.at_end, family, &labels, request)?;
+        let mut now = self.snapshot(self.at_end, family, labels, request)?;
         let targets = self.targets(self.at_end, family)?;
         let stale = self.stale_seconds(&source, &Memory::default(), &now, &targets, self.at);
         match stale.or_else(|| self.drop_stale_gauges(&source, &mut now, &targets)) {
             Some(seconds) => Err(Gap::Stale { seconds }),
-            None => Ok(gauge_sample(&now, &|process, class| self.arm_of(&source, process, class))),
+            None => {
+                let arms = self.arms(&source);
+                Ok(gauge_sample(&now, &|process, class| arms.of(process, class)))
+            }
         }
     }
 
@@ -365,7 +394,8 @@ impl WatchTick<'_> {
             let target = targets.as_ref()?.get(process).filter(|target| target.pushed && !target.up)?;
             Some((self.at.as_millisecond() as f64 / 1000.0 - target.scraped) as u64)
         };
-        let arm_of = |process: &Process| self.arm_of(source, process, None);
+        let arms = self.arms(source);
+        let arm_of = |process: &Process| arms.of(process, None);
         let old: Vec<_> = now.0.keys().filter_map(|process| Some((arm_of(process)?, is_old(process)?))).collect();
         now.0.retain(|process, _| is_old(process).is_none());
         let has_other = |arm| now.0.keys().any(|process| arm_of(process) == Some(arm));
@@ -373,17 +403,18 @@ impl WatchTick<'_> {
     }
 
     /// Returns the readings of the stable's single processes, for the metrics in `Watch::per_process`.
-    fn stable_processes(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, Vec<Reading>> {
+    fn stable_processes(&self, readings: &BTreeMap<Arc<Family>, FamilyReading>) -> SmallMap<Vec<Reading>> {
         let processes =
             self.parts(&self.watch.per_process, readings, ArmReading::Stable, |_, process| Some(process.clone()));
         processes.map(|(name, parts)| (name, parts.into_values().collect())).collect()
     }
 
     /// Returns the readings of the single pods of the version that is judged, for the metrics in `Watch::per_pod`.
-    fn judged_pods(&self, readings: &BTreeMap<Family, FamilyReading>) -> BTreeMap<String, BTreeMap<String, Reading>> {
+    fn judged_pods(&self, readings: &BTreeMap<Arc<Family>, FamilyReading>) -> SmallMap<SmallMap<Reading>> {
         let judged = if self.watch.canary.is_some() { ArmReading::Canary } else { ArmReading::Stable };
         let pod = |source: &SeriesSource, process: &Process| source.value(process, &source.pod).map(str::to_owned);
-        self.parts(&self.watch.per_pod, readings, judged, pod).filter(|(_, pods)| !pods.is_empty()).collect()
+        let parts = self.parts(&self.watch.per_pod, readings, judged, pod).filter(|(_, pods)| !pods.is_empty());
+        parts.map(|(metric, pods)| (metric, pods.into_iter().collect())).collect()
     }
 
     /// Returns the readings of the parts of `arm`, for the metrics with the names `wanted`. Metrics with a gap are left
@@ -391,7 +422,7 @@ impl WatchTick<'_> {
     fn parts<'s, K: Ord>(
         &'s self,
         wanted: &'s BTreeSet<String>,
-        readings: &'s BTreeMap<Family, FamilyReading>,
+        readings: &'s BTreeMap<Arc<Family>, FamilyReading>,
         arm: ArmReading,
         part: impl Fn(&SeriesSource, &Process) -> Option<K> + Copy + 's,
     ) -> impl Iterator<Item = (String, BTreeMap<K, Reading>)> + 's {
@@ -412,7 +443,7 @@ impl WatchTick<'_> {
     fn with_counts<T>(
         &self,
         metric: &Metric,
-        readings: &BTreeMap<Family, FamilyReading>,
+        readings: &BTreeMap<Arc<Family>, FamilyReading>,
         part: Part,
         read: impl FnOnce(&Metric, &ArmCounts<'_>, Option<&ArmCounts<'_>>) -> T,
     ) -> Result<T, Gap> {
@@ -423,15 +454,16 @@ impl WatchTick<'_> {
             Some(FamilyReading::Counted { cold, .. }) if is_split(metric) => Some(cold),
             _ => None,
         };
+        let arms = self.arms(&source);
         let arm_of = |process: &Process, class: Option<&Class>| {
             let is_cold = cold.is_some_and(|cold| cold.contains(process));
-            if is_cold == (part == Part::Cold) { self.arm_of(&source, process, class) } else { None }
+            if is_cold == (part == Part::Cold) { arms.of(process, class) } else { None }
         };
         let counts: Vec<ArmCounts<'_>> = families
             .iter()
             .map(|family| match readings.get(family) {
                 Some(FamilyReading::Counted { labels, counts, idle, .. }) => {
-                    Ok(ArmCounts { labels, counts, idle, arm_of: &arm_of })
+                    Ok(ArmCounts { labels, counts, idle, arm_of: &arm_of, arms_by_class: source.service.is_some() })
                 }
                 Some(FamilyReading::NoStart { gap, .. } | FamilyReading::Unread(gap)) => Err(gap.clone()),
                 None => Err(Gap::NoBaseline),

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::measure::block::Gap;
 use bellwether_core::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::count::count;
 use super::snapshot::{Cell, Class, Process, Snapshot, Target, Targets};
@@ -74,7 +75,7 @@ pub struct ReadingContext {
 }
 
 /// A process as of its last reading.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct KnownProcess {
     /// Time of its last scrape, in Unix seconds.
     scraped: Option<f64>,
@@ -95,9 +96,8 @@ struct KnownProcess {
     series: KnownCells,
 }
 
-/// The cells of a process, in the order of their classes. Many of them are kept for a long time, and a sorted list takes a third of the
-/// memory of a tree.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// The cells of a process, in the order of their classes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct KnownCells(Box<[(Class, KnownCell)]>);
 
 impl KnownCells {
@@ -126,7 +126,7 @@ impl From<BTreeMap<Class, KnownCell>> for KnownCells {
 }
 
 /// A cell as of its last reading.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct KnownCell {
     /// Its count. `None`: its value was not a count, or it is lost.
     count: Option<u64>,
@@ -139,7 +139,7 @@ struct KnownCell {
 }
 
 /// The last reading of each process of a family that was in sight since the rollout's first reading.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Memory(BTreeMap<Process, KnownProcess>);
 
 impl Memory {

@@ -10,6 +10,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind};
@@ -152,15 +153,15 @@ pub fn class_label(metric: &Metric) -> Option<&str> {
 /// The content of one query, apart from the workloads that it is narrowed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SeriesRequest {
-    /// The series of a family, summed by process and by these class labels.
-    Series(Family, BTreeSet<String>),
+    /// The series of a family, summed by process and by these class labels, which are in the order of their names.
+    Series(Arc<Family>, Arc<[String]>),
     /// The targets of a source: whether they are up, the time of their last scrape, and the start of their process.
     Targets(SeriesSource),
     /// The time of each process's newest sample of a family, by scrape job. It shows whether series without `up`, such as pushed
     /// ones, still get samples.
-    Newest(Family),
+    Newest(Arc<Family>),
     /// The classes of a family that existed at any time in the span.
-    PastSeries(Family, BTreeSet<String>, Span),
+    PastSeries(Arc<Family>, Arc<[String]>, Span),
     /// The processes of a source that were scraped at any time in the span.
     PastTargets(SeriesSource, Span),
 }
@@ -213,7 +214,7 @@ impl SeriesRequest {
                 let mut matchers = series_matchers(family, filter);
                 // The buckets of a histogram have equal times.
                 matchers.extend(family.series.ends_with("_bucket").then(|| format!("{BOUND}=\"+Inf\"")));
-                let by = grouping_labels(family, &BTreeSet::from([JOB.to_owned()]));
+                let by = grouping_labels(family, &[JOB.to_owned()]);
                 format!("max by ({by}) (timestamp({}))", selector(&family.series, &matchers))
             }
             SeriesRequest::Targets(source) => {
@@ -244,7 +245,7 @@ fn whole_seconds(span: Span) -> u64 {
     span.as_millis().div_ceil(1000).max(1)
 }
 
-fn grouping_labels(family: &Family, classes: &BTreeSet<String>) -> String {
+fn grouping_labels(family: &Family, classes: &[String]) -> String {
     let namespace = family.source.namespace.iter();
     let service = family.source.service.as_ref().map(|(label, _)| label).into_iter().chain(namespace);
     let classes = classes.iter().filter(|label| !(family.native && *label == BOUND));
@@ -343,6 +344,12 @@ pub fn series_requests(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>>
             classes.entry(family).or_default().extend(labels.map(str::to_owned));
         }
     }
+    let series: BTreeMap<Family, SeriesRequest> = classes
+        .into_iter()
+        .map(|(family, classes)| {
+            (family.clone(), SeriesRequest::Series(Arc::new(family), classes.into_iter().collect()))
+        })
+        .collect();
     let mut requests: BTreeMap<SeriesRequest, Vec<usize>> = BTreeMap::new();
     for (index, watch) in watches.iter().enumerate() {
         let needed: BTreeSet<Family> = watch.metrics.values().flat_map(families).collect();
@@ -350,9 +357,8 @@ pub fn series_requests(watches: &[Watch]) -> BTreeMap<SeriesRequest, Vec<usize>>
         for source in sources.into_iter().filter(|source| source.has_targets()) {
             requests.entry(SeriesRequest::Targets(source.clone())).or_default().push(index);
         }
-        for family in needed {
-            let classes = classes.get(&family).cloned().unwrap_or_default();
-            requests.entry(SeriesRequest::Series(family, classes)).or_default().push(index);
+        for request in needed.iter().filter_map(|family| series.get(family)) {
+            requests.entry(request.clone()).or_default().push(index);
         }
     }
     requests

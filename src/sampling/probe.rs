@@ -6,6 +6,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::ids::Workload;
 use bellwether_core::measure::metric::{ArmSource, Metric, MetricKind, Unit};
@@ -228,7 +229,7 @@ impl ProbeRun<'_> {
     }
 
     /// Returns the pod that the labels with a namespace and a pod's name give; `None` if the cluster knows none.
-    fn pod(&self, point: &SeriesPoint, [namespace, pod]: [&str; 2]) -> Option<PodFacts> {
+    fn pod(&self, point: &SeriesPoint, [namespace, pod]: [&str; 2]) -> Option<Arc<PodFacts>> {
         self.pods.locate(point.labels.get(namespace)?, point.labels.get(pod)?)
     }
 
@@ -266,7 +267,7 @@ impl ProbeRun<'_> {
             Ok(points) => {
                 let has_pods = points.iter().any(|point| point.labels.get(pod).is_some_and(|pod| !pod.is_empty()));
                 let others = POD_LABELS.into_iter().filter(|others| *others != labels);
-                let is_own = |pod: PodFacts| pod.deployment_uid == self.stable.deployment_uid;
+                let is_own = |pod: Arc<PodFacts>| pod.deployment_uid == self.stable.deployment_uid;
                 let mut naming =
                     others.filter(|others| points.iter().any(|it| self.pod(it, *others).is_some_and(is_own)));
                 if metric.arms != ArmSource::Pods {

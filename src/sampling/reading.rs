@@ -34,6 +34,8 @@ pub struct ArmCounts<'a> {
     pub idle: &'a BTreeSet<Process>,
     /// The assignment of processes and classes to arms.
     pub arm_of: ArmOf<'a>,
+    /// Whether the classes of one process may belong to different arms, as those of a gateway do, or to none.
+    pub arms_by_class: bool,
 }
 
 /// The counts of one process for one arm, by class. `None`: the counting of the class starts at this reading.
@@ -52,12 +54,16 @@ impl ArmCounts<'_> {
                 Err(gap) if (self.arm_of)(process, None).is_some() => return Err(gap.clone()),
                 Err(_) => continue,
             };
+            if !self.arms_by_class {
+                let share: Share<'_> = classes.iter().map(|(class, count)| (class, *count)).collect();
+                let arm = (self.arm_of)(process, None).filter(|_| !share.is_empty());
+                shares.extend(arm.map(|arm| (process, arm, share)));
+                continue;
+            }
             for arm in [ArmReading::Canary, ArmReading::Stable] {
-                let share: Share<'_> = classes
-                    .iter()
-                    .filter(|(class, _)| (self.arm_of)(process, Some(class)) == Some(arm))
-                    .map(|(class, count)| (class, *count))
-                    .collect();
+                let is_own = |class| (self.arm_of)(process, Some(class)) == Some(arm);
+                let share: Share<'_> =
+                    classes.iter().filter(|(class, _)| is_own(class)).map(|(class, count)| (class, *count)).collect();
                 if !share.is_empty() {
                     shares.push((process, arm, share));
                 }

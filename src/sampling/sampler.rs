@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_core::ids::Workload;
-use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample, SmallMap};
 use bellwether_core::measure::metric::{Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, Timestamp};
@@ -14,6 +14,7 @@ use futures::{StreamExt as _, stream};
 use super::answers::{Answers, SeriesFetcher, gap};
 use super::block::WatchTick;
 use super::deadline::DeadlineMetrics;
+use super::directory::KnownDirectory;
 use super::options::Options;
 use super::plan::{SeriesRequest, raw_query, series_requests};
 use super::reading::query_reading;
@@ -91,7 +92,8 @@ impl Sampler {
         let (watches, starts): (Vec<Watch>, Vec<BlockStart>) =
             group.into_iter().map(|(watch, start)| (watch.clone(), start)).unzip();
         let requests = series_requests(&watches);
-        let fetcher = SeriesFetcher { metrics, pods: &*self.pods, watches: &watches };
+        let pods = KnownDirectory::new(&*self.pods);
+        let fetcher = SeriesFetcher { metrics, pods: &pods, watches: &watches };
         let (mut at_end, at_starts, query_samples) = futures::join!(
             fetcher.fetch(&requests, at),
             fetch_starts(&fetcher, &requests, &starts, self.options.lag),
@@ -113,7 +115,7 @@ impl Sampler {
                 // Without a request for the start, the answers of the start are never looked at.
                 at_start: at_start.unwrap_or(&at_end),
                 query_samples,
-                pods: &*self.pods,
+                pods: &pods,
                 options: &self.options,
             };
             let (block, state) = tick.finish(start);
@@ -123,12 +125,7 @@ impl Sampler {
     }
 
     /// Returns the samples of the raw queries of each watch, by metric.
-    async fn query_samples(
-        &self,
-        metrics: &dyn Metrics,
-        watches: &[Watch],
-        at: Timestamp,
-    ) -> Vec<BTreeMap<String, Sample>> {
+    async fn query_samples(&self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp) -> Vec<SmallMap<Sample>> {
         join_all(watches.iter().map(|watch| async move {
             let raw = watch.metrics.iter().filter(|(_, metric)| metric.kind == MetricKind::Query);
             let samples =

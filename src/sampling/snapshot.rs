@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bellwether_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::native::{cumulative, edges};
 use super::plan::{BOUND, Family, MEMBERS, PART, SeriesSource};
@@ -18,7 +19,7 @@ use crate::ports::SeriesPoint;
 pub type Process = Vec<String>;
 
 /// The part of a process's series that is counted as one number. Clones share the labels.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Class(Arc<ClassLabels>);
 
 impl Borrow<ClassLabels> for Class {
@@ -42,7 +43,7 @@ impl From<ClassLabels> for Class {
 }
 
 /// The labels by which a class is told from the others of its process.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ClassLabels {
     /// The arm's Service, as its labels name it. `None`: the pod tells the arm.
     pub owner: Option<String>,

@@ -6,11 +6,12 @@
 //! one query alone failed, are queried again as of the start of the block; Prometheus still has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Span, Timestamp};
 
-use super::difference::Memory;
+use super::packed::PackedMemory;
 use super::plan::{Family, SeriesRequest};
 
 /// The age up to which an instant query finds a sample, by the server's default setting.
@@ -25,8 +26,8 @@ pub struct SamplerState {
     pub last_read: Timestamp,
     /// End of the last block that was returned. `None`: there was none.
     pub reported: Option<Timestamp>,
-    /// The last reading of each counter family.
-    pub families: BTreeMap<Family, FamilyState>,
+    /// The last reading of each counter family. The watches of a group share the families.
+    pub families: BTreeMap<Arc<Family>, FamilyState>,
 }
 
 /// The last reading of one family.
@@ -35,9 +36,9 @@ pub struct FamilyState {
     /// The instant that was read.
     pub at: Timestamp,
     /// The class labels that the series were summed by.
-    pub labels: BTreeSet<String>,
+    pub labels: Arc<[String]>,
     /// The values as of that instant.
-    pub memory: Memory,
+    pub memory: PackedMemory,
 }
 
 /// The start of a watch's block, with the state at the beginning of a tick.
@@ -88,10 +89,10 @@ impl BlockStart {
     }
 
     /// Returns the data that `family`, summed by `labels`, lacks at the start of the block.
-    pub fn missing(&self, family: &Family, labels: &BTreeSet<String>) -> MissingStart {
+    pub fn missing(&self, family: &Family, labels: &[String]) -> MissingStart {
         match self.state.families.get(family) {
             _ if self.from.is_none() => MissingStart::Nothing,
-            Some(known) if known.labels != *labels => MissingStart::ValuesAndPast,
+            Some(known) if *known.labels != *labels => MissingStart::ValuesAndPast,
             Some(known) if known.at == self.state.last_read => MissingStart::Nothing,
             Some(_) => MissingStart::Values,
             None => MissingStart::ValuesAndPast,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::measure::block::{Gap, Sample};
+use bellwether_core::measure::block::{Gap, Sample, SmallMap};
 use bellwether_core::measure::metric::{Metric, MetricKind};
 
 use super::reading::{ArmCounts, ArmReading, counted_sample};
@@ -23,8 +23,8 @@ pub fn strata_samples(
     metric: &Metric,
     all: &ArmCounts<'_>,
     hits: Option<&ArmCounts<'_>>,
-) -> Result<BTreeMap<String, Sample>, Gap> {
-    let Some(label) = &metric.strata_label else { return Ok(BTreeMap::new()) };
+) -> Result<SmallMap<Sample>, Gap> {
+    let Some(label) = &metric.strata_label else { return Ok(SmallMap::new()) };
     let named = largest(metric, all, label);
     let group = |value: &str| named.get(value).map_or(OTHERS, String::as_str).to_owned();
     if let Some(arm) = arm_without(all, label) {
@@ -39,8 +39,8 @@ pub fn strata_samples(
         };
         let of_all = |process: &Process, class: Option<&Class>| within(all, process, class);
         let of_hits = |process: &Process, class: Option<&Class>| within(hits?, process, class);
-        let part = ArmCounts { arm_of: &of_all, ..*all };
-        let hits = hits.map(|hits| ArmCounts { arm_of: &of_hits, ..*hits });
+        let part = ArmCounts { arm_of: &of_all, arms_by_class: true, ..*all };
+        let hits = hits.map(|hits| ArmCounts { arm_of: &of_hits, arms_by_class: true, ..*hits });
         counted_sample(metric, &part, hits.as_ref())
     };
     let samples = groups.iter().map(|name| match sample_of(name) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bellwether_core::ids::{Workload, WorkloadKind};
-use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample, SmallMap};
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, Hits, Metric, MetricKind};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
@@ -93,12 +93,14 @@ async fn the_past_gives_the_same_blocks_as_the_live_sampler() {
     let (store, pods) = (Arc::clone(&world.store), Arc::clone(&world.pods));
     let blocks = history::blocks(store, pods, watch, range, Options::default()).await;
     let second = |time: Timestamp| time.as_second() - 1_700_000_000;
-    let seen: Vec<(i64, i64, Sample)> =
-        blocks.iter().map(|block| (second(block.from), second(block.to), block.metrics["errors"].clone())).collect();
+    let seen: Vec<(i64, i64, Sample)> = blocks
+        .iter()
+        .map(|block| (second(block.from), second(block.to), block.metrics.get("errors").unwrap().clone()))
+        .collect();
     assert_eq!(seen, live);
     assert_eq!(live.len(), 19);
     // Both pods have a reading of their own.
-    assert!(blocks.iter().any(|block| block.processes["errors"].len() == 2), "{blocks:#?}");
+    assert!(blocks.iter().any(|block| block.processes.get("errors").unwrap().len() == 2), "{blocks:#?}");
     // There is one range query for each query of a tick, and not one for each tick.
     let ranges = world.store.take_range_queries();
     assert!(ranges.len() <= 4, "{ranges:#?}");
@@ -132,7 +134,7 @@ async fn a_store_that_never_answers_is_a_gap_after_two_intervals() {
     blocks.extend(source.tick(&[world.watch()], t(15)).await);
     assert_eq!(started.elapsed(), std::time::Duration::from_secs(60));
     let Some((_, block)) = blocks.pop() else { panic!("no block") };
-    let Sample::Gap(gap) = &block.metrics["errors"] else { panic!("{block:#?}") };
+    let Sample::Gap(gap) = block.metrics.get("errors").unwrap() else { panic!("{block:#?}") };
     assert_eq!(gap.to_string(), "Prometheus did not answer: no answer within the 30s that a tick may take");
 }
 
@@ -263,7 +265,7 @@ async fn a_refused_selector_blinds_only_its_own_workload() {
     let blocks = sampler.tick(&watches, t(15)).await;
     assert_eq!(blocks.len(), 10);
     for (workload, block) in blocks {
-        let is_blind = matches!(block.metrics["errors"], Sample::Gap(Gap::Unanswered { .. }));
+        let is_blind = matches!(block.metrics.get("errors"), Some(Sample::Gap(Gap::Unanswered { .. })));
         assert_eq!(is_blind, workload.name == "other4", "{workload}: {block:?}");
     }
     assert!(world.store.take_instant_queries().len() < 60);
@@ -464,7 +466,7 @@ async fn counts_of_two_namespaces(namespace_label: Option<&str>) -> Vec<(String,
         }
         blocks = sampler.tick(&watches, t(at)).await;
     }
-    let total = |(workload, block): &(Workload, Block)| match &block.metrics["errors"] {
+    let total = |(workload, block): &(Workload, Block)| match block.metrics.get("errors").unwrap() {
         Sample::Arms { stable: Some(Reading::Ratio { total, .. }), .. } => (workload.namespace.clone(), *total),
         other @ (Sample::Arms { .. } | Sample::Gap(_)) => panic!("{other:?}"),
     };
@@ -499,10 +501,17 @@ async fn requests_are_counted_by_route_too() {
         canary: Some(Reading::Ratio { hits, total }),
         stable: Some(Reading::Ratio { hits, total }),
     };
-    let strata = &block.strata["errors"];
-    assert_eq!(block.metrics["errors"], both(6, 176));
-    assert_eq!((strata["/page"].clone(), strata["/pay"].clone()), (both(1, 101), both(5, 55)));
-    assert_eq!((strata.len(), strata["others"].clone()), (16, both(0, 7)), "the largest fifteen, and the others");
+    let strata = block.strata.get("errors").unwrap();
+    assert_eq!(block.metrics.get("errors"), Some(&both(6, 176)));
+    assert_eq!(
+        (strata.get("/page").unwrap().clone(), strata.get("/pay").unwrap().clone()),
+        (both(1, 101), both(5, 55))
+    );
+    assert_eq!(
+        (strata.len(), strata.get("others").unwrap().clone()),
+        (16, both(0, 7)),
+        "the largest fifteen, and the others"
+    );
 }
 
 #[tokio::test]
@@ -546,7 +555,7 @@ async fn a_throughput_and_a_ratio_over_one_counter_are_one_query() {
     world.scrape(15);
     let blocks = sampler.tick(&[watch], t(15)).await;
     let rate = Sample::Arms { canary: Some(Reading::Count(0)), stable: Some(Reading::Count(4)) };
-    assert_eq!(blocks[0].1.metrics["rate"], rate);
+    assert_eq!(blocks[0].1.metrics.get("rate"), Some(&rate));
 }
 
 #[test]
@@ -742,8 +751,8 @@ struct Exporter {
 struct PodList(Mutex<BTreeMap<String, PodFacts>>);
 
 impl PodDirectory for PodList {
-    fn locate(&self, namespace: &str, pod: &str) -> Option<PodFacts> {
-        (namespace == "shop").then(|| self.0.lock().unwrap().get(pod).cloned()).flatten()
+    fn locate(&self, namespace: &str, pod: &str) -> Option<Arc<PodFacts>> {
+        (namespace == "shop").then(|| self.0.lock().unwrap().get(pod).cloned()).flatten().map(Arc::new)
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
@@ -926,10 +935,10 @@ impl World {
         self.sampler = Some(sampler);
         let (_, Block { from, to, metrics, mut cold, pods, .. }) = blocks.into_iter().next()?;
         self.cold = cold.remove("errors");
-        if let Sample::Arms { canary: Some(Reading::Ratio { hits, total }), .. } = &metrics["errors"]
+        if let Sample::Arms { canary: Some(Reading::Ratio { hits, total }), .. } = metrics.get("errors").unwrap()
             && self.metric.arms == ArmSource::Pods
         {
-            let counts = pods.get("errors").into_iter().flat_map(BTreeMap::values).map(|pod| match pod {
+            let counts = pods.get("errors").into_iter().flat_map(SmallMap::values).map(|pod| match pod {
                 Reading::Ratio { hits, total } => (*hits, *total),
                 Reading::Histogram { .. } | Reading::Count(_) | Reading::Value(_) => panic!("{pod:?}"),
             });
@@ -938,7 +947,7 @@ impl World {
         }
         self.last = Some(to);
         let second = |time: Timestamp| time.as_second() - 1_700_000_000;
-        Some((second(from), second(to), metrics["errors"].clone()))
+        Some((second(from), second(to), metrics.get("errors").unwrap().clone()))
     }
 }
 

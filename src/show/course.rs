@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bellwether_core::engine::detail::{ArmValue, CheckNumbers, RolloutDetail, RolloutLook};
+use bellwether_core::measure::block::SmallMap;
 use bellwether_core::time::{Span, Timestamp};
 
 /// The most rollouts whose course is kept. Beyond it the one that ended first gives way; a further running one has no course.
@@ -33,7 +34,7 @@ pub struct Course {
     /// The canary's shares over time.
     pub shares: Series<SharesPoint>,
     /// The numbers of each check, by the check's name.
-    pub checks: BTreeMap<String, CheckCourse>,
+    pub checks: SmallMap<CheckCourse>,
     has_ended: bool,
 }
 
@@ -172,7 +173,7 @@ impl Courses {
 
 impl Course {
     fn new(detail: RolloutDetail) -> Course {
-        Course { detail, shares: Series::default(), checks: BTreeMap::new(), has_ended: false }
+        Course { detail, shares: Series::default(), checks: SmallMap::new(), has_ended: false }
     }
 
     fn note(&mut self, detail: RolloutDetail) {

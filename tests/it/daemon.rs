@@ -204,7 +204,7 @@ struct RunningDaemon {
     runtime: Runtime,
     wakes: mpsc::Sender<Wake>,
     decisions: broadcast::Receiver<Decision>,
-    view: watch::Receiver<Arc<StatusView>>,
+    view: watch::Receiver<StatusView>,
     courses: Courses,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,

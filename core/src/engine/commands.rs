@@ -106,7 +106,7 @@ impl Engine {
         let reject = |input, instead| {
             Transition::unchanged(workload.clone(), input, Disposition::Rejected, cant_obey(verb, instead))
         };
-        let state = self.states.get(workload);
+        let state = self.state(workload);
         // A command that is older than the newest request was meant for an earlier rollout.
         if let (Some(time), Some(last)) = (time, state.and_then(|state| state.last_accepted))
             && time < last

@@ -29,7 +29,7 @@ pub struct Engine {
     pub(super) policies: Vec<Arc<Policy>>,
     pub(super) retention: Span,
     sinks: Vec<Sink>,
-    pub(super) states: BTreeMap<Workload, WorkloadState>,
+    pub(super) states: BTreeMap<Workload, Box<WorkloadState>>,
     /// The processed events by their [digests](EventId::digest), each with the time until which it is remembered.
     pub(super) seen: BTreeMap<String, Timestamp>,
     pub(super) freezes: BTreeMap<Scope, Freeze>,
@@ -94,7 +94,7 @@ impl Engine {
     /// Returns the events that tell of the running rollouts which no policy covers any more and which don't know it.
     pub fn uncovered(&self) -> Vec<Event> {
         let unaware = |state: &&WorkloadState| state.active().is_some_and(|rollout| !rollout.is_uncovered);
-        let uncovered = self.states.values().filter(|state| unaware(state) && !self.covers(&state.workload));
+        let uncovered = self.states().filter(|state| unaware(state) && !self.covers(&state.workload));
         uncovered.map(|state| Event::Uncovered { workload: state.workload.clone() }).collect()
     }
 
@@ -105,7 +105,7 @@ impl Engine {
         // Timers that have run out since the state was written are due now.
         self.set_wakeup(&state.workload, state.wakeup(Timestamp::MIN));
         self.freezes.extend(state.freezes.clone());
-        self.states.insert(state.workload.clone(), state);
+        self.states.insert(state.workload.clone(), Box::new(state));
     }
 
     /// Isolates a workload whose state can't be read or written, for the reason `why`: nothing is decided about it any more, and
@@ -153,7 +153,7 @@ impl Engine {
 
     /// Returns the state of `workload`; `None` if it is unknown.
     pub fn state(&self, workload: &Workload) -> Option<&WorkloadState> {
-        self.states.get(workload)
+        self.states.get(workload).map(|state| &**state)
     }
 
     /// Returns the state of `workload`, or the one that it begins with.
@@ -164,7 +164,7 @@ impl Engine {
             return WorkloadState { freezes, ..WorkloadState::new(workload.clone()) };
         };
         let newest = self.at_rest.get(workload).or(state.status.as_ref());
-        WorkloadState { status: newest.cloned(), ..state.clone() }
+        WorkloadState { status: newest.cloned(), ..WorkloadState::clone(state) }
     }
 
     /// Takes the newest status of a workload at rest into its state, before a rollout begins. The audit's record of the
@@ -177,7 +177,7 @@ impl Engine {
 
     /// Returns the states of all workloads, in the order of the workloads.
     pub fn states(&self) -> impl Iterator<Item = &WorkloadState> {
-        self.states.values()
+        self.states.values().map(|state| &**state)
     }
 
     /// Returns the measurements that are needed at the next tick.
@@ -417,7 +417,7 @@ impl Engine {
 
     fn ensure_state(&mut self, workload: &Workload) {
         if !self.states.contains_key(workload) {
-            self.states.insert(workload.clone(), self.basis(workload));
+            self.states.insert(workload.clone(), Box::new(self.basis(workload)));
         }
     }
 

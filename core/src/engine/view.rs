@@ -4,6 +4,7 @@
 //! state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -200,15 +201,16 @@ impl AnswerView {
     }
 }
 
-/// The views of all rollouts. The daemon publishes it after each turn of its loop.
+/// The views of all rollouts. The daemon keeps it up to date; a reader takes the few views that it needs out of it, since none may
+/// change while it is read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StatusView {
     /// The rollouts of this process's own partitions, by id.
-    pub rollouts: BTreeMap<String, RolloutView>,
+    pub rollouts: BTreeMap<String, Arc<RolloutView>>,
     /// The rollouts of the partitions of other processes, by id, as the journals have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub followed: BTreeMap<String, RolloutView>,
+    pub followed: BTreeMap<String, Arc<RolloutView>>,
     /// The answers to the newest events, by the [digest](crate::ids::EventId::digest) of source and id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, AnswerView>,

@@ -63,8 +63,8 @@ fn shorten_status(status: &mut WorkloadStatus) {
 }
 
 fn shorten_block(block: &mut Block) {
-    let strata = block.strata.values_mut().flat_map(|strata| strata.values_mut());
-    for sample in block.metrics.values_mut().chain(block.cold.values_mut()).chain(strata) {
+    let strata = block.strata.iter_mut().flat_map(|(_, strata)| strata.iter_mut());
+    for (_, sample) in block.metrics.iter_mut().chain(block.cold.iter_mut()).chain(strata) {
         let Sample::Gap(gap) = sample else { continue };
         match gap {
             Gap::Unanswered { error: text }

@@ -89,6 +89,11 @@ macro_rules! judges {
                 match self { $(Judge::$name(rule) => rule.window(),)* }
             }
 
+            /// Whether the judge reads the counts of earlier blocks, and not their numbers of requests alone.
+            pub fn reads_windows(&self) -> bool {
+                match self { $(Judge::$name(rule) => rule.reads_windows(),)* }
+            }
+
             /// Whether the judge needs the dispersion of its criterion.
             pub fn needs_dispersion(&self) -> bool {
                 match self { $(Judge::$name(rule) => rule.needs_dispersion(),)* }

@@ -68,6 +68,10 @@ impl JudgeRule for MannWhitney {
     fn window(&self) -> Span {
         self.window.window
     }
+
+    fn reads_windows(&self) -> bool {
+        true
+    }
 }
 
 impl MannWhitney {

@@ -1,11 +1,9 @@
 //! The port of judges: the settings that a policy gives, the blocks that they look at, and the opinions that they return.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::numbers::Numbers;
-use crate::measure::block::{Reading, Sample};
+use crate::measure::block::{Reading, Sample, SmallMap};
 use crate::measure::calibration::History;
 use crate::measure::metric::{Limit, Metric, RawLimit};
 use crate::measure::window::{Arm, Measure, Ring};
@@ -113,9 +111,9 @@ pub struct Look<'a> {
     /// The new block's readings of the stable's processes.
     pub processes: &'a [Reading],
     /// The new block's readings of the judged pods, by name; `None` if they are not known.
-    pub pods: Option<&'a BTreeMap<String, Reading>>,
+    pub pods: Option<&'a SmallMap<Reading>>,
     /// The new block's samples by stratum; `None` if the metric has no strata.
-    pub strata: Option<&'a BTreeMap<String, Sample>>,
+    pub strata: Option<&'a SmallMap<Sample>>,
     /// The judged arm.
     pub arm: Arm,
     /// The share of the judged arm's pods that are ready; `None` if the arm was not observed.
@@ -173,6 +171,12 @@ pub trait JudgeRule: Sized {
     /// Returns the time for which it needs blocks.
     fn window(&self) -> Span {
         WINDOW
+    }
+
+    /// Whether it reads the counts of earlier blocks. The others are given the newest block whole, and of earlier ones the numbers of
+    /// requests alone.
+    fn reads_windows(&self) -> bool {
+        false
     }
 
     /// Whether it needs the dispersion of its criterion.

@@ -1,12 +1,10 @@
 //! One check on its own, block by block: for plans, simulations and measurements that need no rollout.
 
-use std::collections::BTreeMap;
-
 use super::check::{Check, CheckState};
 use super::evidence::Evidence;
 use super::judges::JudgeState;
 use super::rule::{Look, Proof};
-use crate::measure::block::{Block, Reading, Sample};
+use crate::measure::block::{Block, Reading, Sample, SmallMap};
 use crate::measure::calibration::History;
 use crate::measure::metric::Metric;
 use crate::measure::window::{Arm, Ring};
@@ -51,9 +49,9 @@ impl<'a> CheckRun<'a> {
         (from, to): (Timestamp, Timestamp),
         sample: Sample,
         processes: &[Reading],
-        pods: Option<&BTreeMap<String, Reading>>,
+        pods: Option<&SmallMap<Reading>>,
     ) -> Option<&Evidence> {
-        let metrics = BTreeMap::from([(self.setting.check.metric.clone(), sample)]);
+        let metrics = [(self.setting.check.metric.clone(), sample)];
         self.look_at(Block::new(from, to, metrics), processes, pods)
     }
 
@@ -62,7 +60,7 @@ impl<'a> CheckRun<'a> {
         &mut self,
         mut block: Block,
         processes: &[Reading],
-        pods: Option<&BTreeMap<String, Reading>>,
+        pods: Option<&SmallMap<Reading>>,
     ) -> Option<&Evidence> {
         let Setting { check, metric, arm, proof, planned, .. } = self.setting;
         let strata = block.strata.remove(&check.metric);

@@ -54,14 +54,12 @@
 //! Until enough is known, [`Phi::ASSUMED`](crate::stats::tally::Phi::ASSUMED) divides the evidence, and the sentence says
 //! "not calibrated".
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{Numbers, Verdict};
 use super::outlier::{Outlier, PodCounts};
 use super::rule::{ErrorBudget, JudgeRule, Look, Opinion, Proof, RawSettings, SettingProblem, Target};
-use crate::measure::block::{Gap, Reading, Sample};
+use crate::measure::block::{Gap, Reading, Sample, SmallMap};
 use crate::measure::calibration::{History, tallies};
 use crate::measure::counts::Counts;
 use crate::measure::metric::Limit;
@@ -277,7 +275,7 @@ impl SequentialState {
             return query;
         }
         let Look { pods, processes, .. } = *query.look;
-        let ratio = self.spread.ratio(pods.map_or(0, BTreeMap::len), processes.len());
+        let ratio = self.spread.ratio(pods.map_or(0, SmallMap::len), processes.len());
         let margin = query.rule.margin.max(libm::ceil(ratio * 100.0) / 100.0);
         if self.margin.replace(margin).is_some_and(|before| margin < before) {
             self.not_inferior = Mixture::default();
@@ -504,7 +502,7 @@ impl SequentialState {
 }
 
 /// Returns the counts of a version without its pod with most bad requests; `None` if no pod has any.
-fn without_worst(pods: Option<&BTreeMap<String, Reading>>, limit: Limit, all: Tally) -> Option<Tally> {
+fn without_worst(pods: Option<&SmallMap<Reading>>, limit: Limit, all: Tally) -> Option<Tally> {
     let worst = pods?
         .values()
         .filter_map(|pod| counted(pod, limit))

@@ -83,6 +83,10 @@ impl JudgeRule for Threshold {
     fn window(&self) -> Span {
         self.0.window
     }
+
+    fn reads_windows(&self) -> bool {
+        true
+    }
 }
 
 /// Whether the limit is broken. `None`: the buckets can't tell, because both the value and the limit lie above their last edge.

@@ -1,14 +1,17 @@
 //! Blocks: the counts of both arms between two readings of the counters, or the reason why there are none.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
 /// The highest number of single processes or pods of an arm in a block. The counts of all others are only in the arm's sum.
 pub const MAX_PARTS: usize = 32;
+
+/// A map by names, in their order. It is for few entries: a block has two or three, and a tree's node would have room for eleven.
+pub type SmallMap<V> = LiteMap<String, V>;
 
 /// Counts of both arms between two instants at which the counters were read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,30 +21,43 @@ pub struct Block {
     /// The time of the second reading. Events at this time are counted.
     pub to: Timestamp,
     /// The samples by metric name, without the requests of cold processes.
-    pub metrics: BTreeMap<String, Sample>,
+    pub metrics: SmallMap<Sample>,
     /// The samples of the requests of cold processes: those that had their first request less than
     /// [`Watch::warm_up`](super::watch::Watch::warm_up) before `from`. Metrics of which no process is cold are left out.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub cold: BTreeMap<String, Sample>,
+    #[serde(default, skip_serializing_if = "SmallMap::is_empty")]
+    pub cold: SmallMap<Sample>,
     /// The samples of each stratum, by metric name and value of the metric's `strata-label`, without the requests of cold
     /// processes. Metrics without that label, or with a gap, are left out, and compared as one stratum.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub strata: BTreeMap<String, BTreeMap<String, Sample>>,
+    #[serde(default, skip_serializing_if = "SmallMap::is_empty")]
+    pub strata: SmallMap<SmallMap<Sample>>,
     /// The readings of each single process of the stable, by metric name, for the metrics in
     /// [`Watch::per_process`](super::watch::Watch::per_process). The dispersion of errors is learned from them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub processes: BTreeMap<String, Vec<Reading>>,
+    #[serde(default, skip_serializing_if = "SmallMap::is_empty")]
+    pub processes: SmallMap<Vec<Reading>>,
     /// The readings of each pod of the judged version, by metric and pod name, for the metrics in
     /// [`Watch::per_pod`](super::watch::Watch::per_pod). They tell a fault of one pod from a fault of the version.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub pods: BTreeMap<String, BTreeMap<String, Reading>>,
+    #[serde(default, skip_serializing_if = "SmallMap::is_empty")]
+    pub pods: SmallMap<SmallMap<Reading>>,
 }
 
 impl Block {
     /// Returns a block without cold processes, strata, and readings of single processes and pods.
-    pub fn new(from: Timestamp, to: Timestamp, metrics: BTreeMap<String, Sample>) -> Block {
-        let (cold, strata, processes, pods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    pub fn new(from: Timestamp, to: Timestamp, metrics: impl IntoIterator<Item = (String, Sample)>) -> Block {
+        let metrics = metrics.into_iter().collect();
+        let (cold, strata, processes, pods) = (SmallMap::new(), SmallMap::new(), SmallMap::new(), SmallMap::new());
         Block { from, to, metrics, cold, strata, processes, pods }
+    }
+
+    /// Replaces the counts of histograms by their sums, so that [`requests`](super::window::requests) stays the same.
+    pub fn keep_requests(&mut self) {
+        for (_, sample) in self.metrics.iter_mut().chain(self.cold.iter_mut()) {
+            let Sample::Arms { canary, stable } = sample else { continue };
+            for reading in [canary, stable].into_iter().flatten() {
+                if let (Reading::Histogram { .. }, Some(n)) = (&*reading, reading.requests()) {
+                    *reading = Reading::Count(n);
+                }
+            }
+        }
     }
 
     /// Counts the canary's requests of a metric as those of cold processes. It is for a gateway's metrics, which do not tell the

@@ -60,6 +60,11 @@ impl Ring {
         true
     }
 
+    /// Keeps of the block before the newest one the requests alone; see [`Block::keep_requests`].
+    pub fn condense(&mut self) {
+        self.blocks.iter_mut().rev().nth(1).into_iter().for_each(Block::keep_requests);
+    }
+
     /// Returns the gap of `metric` in the newest block; `None` if it has readings, or no sample of the metric.
     pub fn gap(&self, metric: &str) -> Option<&Gap> {
         match self.blocks.back()?.metrics.get(metric)? {
@@ -222,7 +227,6 @@ fn native_quantile(cumulative: &[(f64, f64)], quantile: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_second(secs).unwrap()
@@ -230,7 +234,7 @@ mod tests {
 
     fn block(from: i64, to: i64, hits: u64, total: u64) -> Block {
         let sample = Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
-        Block::new(at(from), at(to), BTreeMap::from([("errors".to_owned(), sample)]))
+        Block::new(at(from), at(to), [("errors".to_owned(), sample)])
     }
 
     fn ratio(ring: &Ring, window: u64) -> Option<(u64, u64)> {
@@ -261,11 +265,31 @@ mod tests {
     }
 
     #[test]
+    fn a_condensed_ring_keeps_the_newest_block_whole_and_the_requests_of_the_others() {
+        let histogram = |n: u64| Reading::Histogram { edges: vec![0.1, 1.0], counts: vec![n, 2, 1] };
+        let sample =
+            |n| Sample::Arms { canary: Some(histogram(n)), stable: Some(Reading::Ratio { hits: 1, total: n }) };
+        let mut ring = Ring::default();
+        for n in 1..=3 {
+            let mut block = Block::new(at(n - 1), at(n), [("latency".to_owned(), sample(n.unsigned_abs()))]);
+            block.cold.insert("latency".to_owned(), sample(7));
+            ring.push(block, Span::from_secs(60));
+            ring.condense();
+        }
+        let kept: Vec<_> =
+            ring.blocks().map(|block| reading(block.metrics.get("latency").unwrap(), Arm::Canary)).collect();
+        assert_eq!(kept, [Some(&Reading::Count(4)), Some(&Reading::Count(5)), Some(&histogram(3))]);
+        let counted = |arm| ring.blocks().map(|block| requests(block, "latency", arm)).collect::<Vec<_>>();
+        assert_eq!(counted(Arm::Canary), [Some(14), Some(15), Some(16)], "those of cold processes included");
+        assert_eq!(counted(Arm::Stable), [Some(8), Some(9), Some(10)]);
+    }
+
+    #[test]
     fn a_gap_is_returned_and_does_not_change_the_sum() {
         let mut ring = Ring::default();
         ring.push(block(0, 10, 1, 100), Span::from_secs(60));
         let gap = Sample::Gap(Gap::NoBaseline);
-        let empty = Block::new(at(10), at(20), BTreeMap::from([("errors".to_owned(), gap)]));
+        let empty = Block::new(at(10), at(20), [("errors".to_owned(), gap)]);
         ring.push(empty, Span::from_secs(60));
         assert_eq!(ring.gap("errors"), Some(&Gap::NoBaseline));
         assert_eq!(ratio(&ring, 60), Some((1, 100)));

@@ -204,7 +204,7 @@ impl StepAnalysis {
         &mut self,
         mut block: Block,
         rules: &AnalysisRules<'_>,
-        states: &mut BTreeMap<String, JudgeState>,
+        states: &mut BTreeMap<String, Box<JudgeState>>,
         judged: Option<&DeploymentStatus>,
         now: Timestamp,
     ) {
@@ -227,6 +227,9 @@ impl StepAnalysis {
         if !self.ring.push(block, keep) {
             return;
         }
+        if !checks.iter().any(|check| check.judge.reads_windows()) {
+            self.ring.condense();
+        }
         self.size = judged.map(|arm| SettledSize::follow(self.size, arm.replicas, rules.policy.ready_within, now));
         let availability = judged.zip(self.size).map(|(deployment, size)| availability(deployment, size.pods));
         for (check, seen) in checks.iter().zip(&mut self.checks) {
@@ -246,9 +249,9 @@ impl StepAnalysis {
                 proof: self.scope.proof(rules.policy),
                 planned: rules.policy.planned(self.scope == Scope::Guard),
             };
-            let mut state = states.remove(&check.name);
+            let mut state = states.remove(&check.name).map(|state| *state);
             seen.look(check, &mut state, &look);
-            states.extend(state.map(|state| (check.name.clone(), state)));
+            states.extend(state.map(|state| (check.name.clone(), Box::new(state))));
         }
         self.note_shortfall(now);
     }

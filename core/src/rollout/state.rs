@@ -146,7 +146,7 @@ pub struct Measurements {
     pub analysis: Option<StepAnalysis>,
     /// The judges' memories, by check: of all steps so far where a judge carries its memory over, or of the guard.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub judges: BTreeMap<String, JudgeState>,
+    pub judges: BTreeMap<String, Box<JudgeState>>,
     /// The rewards of its A/B test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<Reward>,

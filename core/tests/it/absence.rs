@@ -210,7 +210,7 @@ fn a_block_that_was_read_while_the_clock_ran_ahead_is_not_counted() {
     (0..30).for_each(|_| story.second());
     let before = story.engine.watches()[0].last;
     let ahead = Span::from_secs(86_400).after(story.now);
-    let metrics = [("errors".to_owned(), Sample::Arms { canary: None, stable: None })].into();
+    let metrics = [("errors".to_owned(), Sample::Arms { canary: None, stable: None })];
     let block = Block::new(before.unwrap_or(story.now), ahead, metrics);
     story.tell(Event::Measured { workload: workload(), block });
     assert_eq!(story.engine.watches()[0].last, before);

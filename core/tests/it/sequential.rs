@@ -1,11 +1,9 @@
 //! The sequential judge in whole rollouts: its verdicts, its sentences and its state.
 
-use std::collections::BTreeMap;
-
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
-use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::block::{Block, Reading, Sample, SmallMap};
 use bellwether_core::measure::window::Arm;
 use bellwether_core::policy::RawPolicy;
 use bellwether_core::rollout::ending::Ending;
@@ -118,14 +116,14 @@ fn cold_processes_are_not_compared_but_more_than_half_of_their_requests_must_be_
                 canary: Tally::of(bad, n).unwrap(),
                 stable: Tally::of(if n == 0 { stable } else { 0 }, if n == 0 { 900 } else { 0 }).unwrap(),
             });
-            let metrics = |pair| BTreeMap::from([("error-rate".to_owned(), sample(pair))]);
+            let metrics = |pair| SmallMap::from_iter([("error-rate".to_owned(), sample(pair))]);
             let block = Block { cold: metrics(cold), ..Block::new(at(n - 1), at(n), metrics(warm)) };
             looks = n;
             if run.look_at(block, &[], None).unwrap().verdict == Verdict::Regressed {
                 break;
             }
         }
-        let evidence = run.look_at(Block::new(at(9), at(10), BTreeMap::new()), &[], None).unwrap().clone();
+        let evidence = run.look_at(Block::new(at(9), at(10), []), &[], None).unwrap().clone();
         (evidence.verdict, looks, evidence.to_string())
     };
     for (cold, stable) in [(0, 0), (40, 0), (50, 0), (100, 900)] {
@@ -181,7 +179,7 @@ fn rollback_sentence(side: Arm, errors: [u64; 2]) -> String {
         Arm::Canary => Sample::Arms { canary: Some(judged), stable: Some(stable) },
         Arm::Stable => Sample::Arms { canary: None, stable: Some(judged) },
     };
-    let pods = BTreeMap::from([("web-canary-a".to_owned(), one), ("web-canary-b".to_owned(), other)]);
+    let pods = SmallMap::from_iter([("web-canary-a".to_owned(), one), ("web-canary-b".to_owned(), other)]);
     let mut evidence =
         (1..=40).map(|n| run.look((at(n - 1), at(n)), sample.clone(), &[], Some(&pods)).unwrap().clone());
     let evidence = evidence.find(|evidence| evidence.verdict == Verdict::Regressed).unwrap();
@@ -218,7 +216,7 @@ fn a_burst_of_errors_in_one_pod_decides_nothing_until_there_is_a_second_one() {
             let Reading::Ratio { hits, .. } = loud else { return false };
             let sample =
                 Sample::Arms { canary: Some(ratio(hits + n.unsigned_abs() % 2, 1000)), stable: Some(ratio(8, 4000)) };
-            let pods = BTreeMap::from([("web-canary-a".to_owned(), loud), ("web-canary-b".to_owned(), quiet)]);
+            let pods = SmallMap::from_iter([("web-canary-a".to_owned(), loud), ("web-canary-b".to_owned(), quiet)]);
             let pods = names_pods.then_some(&pods);
             let opinion = run.look((at(n - 1), at(*n)), sample, &stable, pods).unwrap();
             opinion.verdict == Verdict::Regressed
@@ -240,7 +238,7 @@ fn the_state_of_three_checks_fits_in_five_kilobytes() {
     for n in 0..240i64 {
         let bad = u64::try_from(n % 3).unwrap();
         let pod = |pod: u64| (format!("web-{:059}", pod), Reading::Ratio { hits: (bad + pod) % 3, total: 100 });
-        let pods: BTreeMap<String, Reading> = (0..20).map(pod).collect();
+        let pods: SmallMap<Reading> = (0..20).map(pod).collect();
         let processes = vec![Reading::Ratio { hits: bad, total: 997 }; 5];
         let arm = |hits, total| Some(Reading::Ratio { hits, total });
         let sample = Sample::Arms { canary: arm(20, 2000), stable: arm(5 * bad, 4985) };

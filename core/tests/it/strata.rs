@@ -1,12 +1,10 @@
 //! Strata: another mix of requests rolls no good version back and promotes no bad one, and the sentence names the endpoint.
 
-use std::collections::BTreeMap;
-
 use bellwether_core::judge::evidence::Evidence;
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
-use bellwether_core::measure::block::{Block, Reading, Sample};
+use bellwether_core::measure::block::{Block, Reading, Sample, SmallMap};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Timestamp;
@@ -41,7 +39,7 @@ fn outcome(routes: &[Route], by_route: bool, seed: u64) -> Evidence {
     let (mut dice, at) = (Dice(seed), |n: i64| Timestamp::from_second(15 * n).unwrap());
     let mut evidence = None;
     for n in 0..BLOCKS {
-        let mut strata = BTreeMap::new();
+        let mut strata = SmallMap::new();
         let mut sums = [(0, 0); 2];
         for (name, requests, bad) in routes {
             let counts: [(u64, u64); 2] = [0, 1].map(|arm| {
@@ -51,7 +49,7 @@ fn outcome(routes: &[Route], by_route: bool, seed: u64) -> Evidence {
             (0..2).for_each(|arm| sums[arm] = (sums[arm].0 + counts[arm].0, sums[arm].1 + counts[arm].1));
             strata.insert((*name).to_owned(), arms(counts));
         }
-        let mut block = Block::new(at(n), at(n + 1), BTreeMap::from([("error-rate".to_owned(), arms(sums))]));
+        let mut block = Block::new(at(n), at(n + 1), [("error-rate".to_owned(), arms(sums))]);
         block.strata.insert("error-rate".to_owned(), strata);
         evidence = run.look_at(block, &[], None).cloned();
         let verdict = evidence.as_ref().map(|evidence| evidence.verdict);

@@ -1,6 +1,5 @@
 //! The cost of one block for one check by each judge, on this machine.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use bellwether_core::judge::judges::Judge;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
 use bellwether_core::judge::sequential::SequentialRule;
-use bellwether_core::measure::block::{Reading, Sample};
+use bellwether_core::measure::block::{Reading, Sample, SmallMap};
 use bellwether_core::measure::calibration::History;
 use bellwether_core::measure::metric::{Against, ArmSource, Distance, HistogramUnit, Hits, Limit, Metric, MetricKind};
 use bellwether_core::measure::window::Arm;
@@ -138,7 +137,7 @@ fn ours(polls: &[Poll]) -> usize {
             .zip(pods)
             .collect()
     };
-    let blocks: Vec<(Sample, Vec<Reading>, BTreeMap<String, Reading>)> = polls
+    let blocks: Vec<(Sample, Vec<Reading>, SmallMap<Reading>)> = polls
         .iter()
         .map(|Poll { pair, pods, .. }| {
             let sample = Sample::Arms { canary: Some(ratio(&pair.canary)), stable: Some(ratio(&pair.stable)) };

@@ -4,15 +4,13 @@
 //! grow with the elapsed time, up to a twentieth of it, and a day has 130 blocks. The medians of a plan need no higher
 //! resolution. All runs advance together and stop when half of them have reached their goal.
 
-use std::collections::BTreeMap;
-
 use super::traffic::{CheckTraffic, Split};
 use bellwether_core::dice::Random;
 use bellwether_core::judge::check::Check;
 use bellwether_core::judge::numbers::Verdict;
 use bellwether_core::judge::rule::Proof;
 use bellwether_core::judge::run::{CheckRun, Setting};
-use bellwether_core::measure::block::Block;
+use bellwether_core::measure::block::{Block, SmallMap};
 use bellwether_core::measure::calibration::{History, RECENT};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::measure::window::Arm;
@@ -133,8 +131,8 @@ impl Simulation<'_> {
         let block = |_| {
             let (_, processes) = split.block(check, kind, step, random);
             let at = Timestamp::UNIX_EPOCH;
-            let processes = BTreeMap::from([(check.metric.clone(), processes)]);
-            Block { processes, ..Block::new(at, at, BTreeMap::new()) }
+            let processes = SmallMap::from_iter([(check.metric.clone(), processes)]);
+            Block { processes, ..Block::new(at, at, []) }
         };
         check.criterion().learn(&(0..blocks).map(block).collect::<Vec<_>>())
     }

@@ -153,8 +153,8 @@ fn one_of_the_stables_pods_becomes_the_canary() {
     let split = one_pod_as_canary(&blocks, 0);
     assert_eq!(split.len(), 2, "a gap is left out");
     let ratio = |hits| Some(Reading::Ratio { hits, total: 500 });
-    assert_eq!(split[0].metrics["error-rate"], Sample::Arms { canary: ratio(3), stable: ratio(4) });
-    assert_eq!(split[0].processes["error-rate"].len(), 1);
+    assert_eq!(split[0].metrics[&"error-rate".to_owned()], Sample::Arms { canary: ratio(3), stable: ratio(4) });
+    assert_eq!(split[0].processes[&"error-rate".to_owned()].len(), 1);
 }
 
 #[test]

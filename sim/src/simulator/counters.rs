@@ -133,7 +133,7 @@ impl Counters {
 /// Returns a block without counts.
 pub(super) fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
     let names = ["error-rate", "response-time"];
-    Block::new(from, to, names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect())
+    Block::new(from, to, names.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))))
 }
 
 /// Returns the percentages of failed and of slow requests by the image's tag. With `late` requests fail in the stable

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::measure::block::{Block, Gap, Reading, Sample};
+use bellwether_core::measure::block::{Block, Gap, Reading, Sample, SmallMap};
 use bellwether_core::measure::calibration::{Calibration, Criterion, PAST};
 use bellwether_core::measure::watch::{ArmKey, Watch};
 use bellwether_core::time::Timestamp;
@@ -189,7 +189,7 @@ impl World {
         let mut block = Block::new(self.timestamp(first.at), self.timestamp(last.at), BTreeMap::new());
         for metric in METRICS {
             let stable = last.pods.iter().filter(|count| count.arm == Arm::Stable);
-            let named: BTreeMap<String, Reading> = stable
+            let named: SmallMap<Reading> = stable
                 .map(|count| (pod_name(count.arm, count.id), reading(metric, last.increase(first, count))))
                 .collect();
             block.processes.insert(metric.to_owned(), named.values().cloned().collect());
@@ -231,5 +231,5 @@ fn count(pod: &mut Pod, bursts: f64, dice: &mut bellwether_core::dice::Random) {
 
 /// Returns a block without counts.
 fn gap(from: Timestamp, to: Timestamp, why: &Gap) -> Block {
-    Block::new(from, to, METRICS.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))).collect())
+    Block::new(from, to, METRICS.iter().map(|name| ((*name).to_owned(), Sample::Gap(why.clone()))))
 }

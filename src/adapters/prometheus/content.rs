@@ -13,7 +13,7 @@ use serde::de::value::Error as Problem;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::answer::QueryData;
-use crate::ports::{Bucket, LabelTexts, Labels, Native, SeriesPoint};
+use crate::ports::{Bucket, LabelPlace, LabelTable, LabelTableBuilder, Labels, Native, SeriesPoint};
 
 /// A text of the answer, without a copy where it has no escapes.
 #[derive(Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +97,14 @@ impl<'de> DeserializeSeed<'de> for ContentOf<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<QueryData, D::Error> {
         match self.0 {
-            "vector" => Ok(QueryData::Vector(deserializer.deserialize_seq(Elements::new(Vec::new(), add_element))?)),
+            "vector" => {
+                let (points, labels) = deserializer.deserialize_seq(Elements::new(Vec::new(), add_element))?;
+                Ok(QueryData::Vector(with_labels(points, &labels)))
+            }
             "matrix" => {
-                Ok(QueryData::Matrix(deserializer.deserialize_seq(Elements::new(BTreeMap::new(), add_series))?))
+                let (instants, labels) = deserializer.deserialize_seq(Elements::new(BTreeMap::new(), add_series))?;
+                let instants = instants.into_iter();
+                Ok(QueryData::Matrix(instants.map(|(at, points)| (at, with_labels(points, &labels))).collect()))
             }
             "scalar" => {
                 let (_, value) = <(f64, Text<'de>)>::deserialize(deserializer)?;
@@ -116,7 +121,21 @@ impl<'de> DeserializeSeed<'de> for ContentOf<'_> {
     }
 }
 
-/// Adds each element `T` of a sequence to a value with `add`, as soon as it is read.
+/// A point whose labels are in the table of the answer, which is not complete yet.
+struct PlacedPoint {
+    labels: LabelPlace,
+    value: f64,
+    native: Option<Arc<Native>>,
+}
+
+/// Returns the points of an answer with their labels.
+fn with_labels(points: Vec<PlacedPoint>, answer: &Arc<LabelTable>) -> Vec<SeriesPoint> {
+    let point =
+        |PlacedPoint { labels, value, native }| SeriesPoint { labels: Labels::at(answer, labels), value, native };
+    points.into_iter().map(point).collect()
+}
+
+/// Adds each element `T` of a sequence to a value with `add`, as soon as it is read. Its labels go into a table.
 struct Elements<V, T, F> {
     read: V,
     add: F,
@@ -132,53 +151,56 @@ impl<V, T, F> Elements<V, T, F> {
 impl<'de, V, T, F> Visitor<'de> for Elements<V, T, F>
 where
     T: Deserialize<'de>,
-    F: Fn(&mut V, T, &mut LabelTexts) -> Result<(), Problem>,
+    F: Fn(&mut V, T, &mut LabelTableBuilder) -> Result<(), Problem>,
 {
-    type Value = V;
+    type Value = (V, Arc<LabelTable>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of elements")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<V, A::Error> {
-        let mut texts = LabelTexts::default();
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut labels = LabelTableBuilder::default();
         while let Some(element) = seq.next_element::<T>()? {
-            (self.add)(&mut self.read, element, &mut texts).map_err(A::Error::custom)?;
+            (self.add)(&mut self.read, element, &mut labels).map_err(A::Error::custom)?;
         }
-        Ok(self.read)
+        Ok((self.read, Arc::new(labels.finish())))
     }
 }
 
-fn labels(metric: &ElementLabels<'_>, texts: &mut LabelTexts) -> Labels {
-    texts.labels(metric.iter().map(|(name, value)| (&*name.0, &*value.0)))
+fn placed(metric: &ElementLabels<'_>, labels: &mut LabelTableBuilder) -> LabelPlace {
+    labels.add(metric.iter().map(|(name, value)| (&*name.0, &*value.0)))
 }
 
-fn add_element(points: &mut Vec<SeriesPoint>, element: Element<'_>, texts: &mut LabelTexts) -> Result<(), Problem> {
-    let labels = labels(&element.metric, texts);
-    let point = match (element.value, element.histogram) {
-        (Some((_, text)), _) => SeriesPoint::number(labels, number(&text)?),
-        (None, Some((_, histogram))) => SeriesPoint::native(labels, Arc::new(native(&histogram)?)),
+fn add_element(
+    points: &mut Vec<PlacedPoint>,
+    element: Element<'_>,
+    labels: &mut LabelTableBuilder,
+) -> Result<(), Problem> {
+    let (value, native) = match (&element.value, &element.histogram) {
+        (Some((_, text)), _) => (number(text)?, None),
+        (None, Some((_, histogram))) => (f64::NAN, Some(Arc::new(native(histogram)?))),
         (None, None) => {
-            let name = labels.get("__name__").unwrap_or_default();
+            let name = element.metric.iter().find(|(name, _)| name.0 == "__name__").map_or("", |(_, value)| &*value.0);
             return Err(Problem::custom(format!("{name} has no value")));
         }
     };
-    points.push(point);
+    points.push(PlacedPoint { labels: placed(&element.metric, labels), value, native });
     Ok(())
 }
 
 fn add_series(
-    instants: &mut BTreeMap<Timestamp, Vec<SeriesPoint>>,
+    instants: &mut BTreeMap<Timestamp, Vec<PlacedPoint>>,
     series: RangeSeries<'_>,
-    texts: &mut LabelTexts,
+    labels: &mut LabelTableBuilder,
 ) -> Result<(), Problem> {
-    let labels = labels(&series.metric, texts);
+    let labels = placed(&series.metric, labels);
     for (seconds, text) in series.values {
-        let point = SeriesPoint::number(labels.clone(), number(&text)?);
+        let point = PlacedPoint { labels, value: number(&text)?, native: None };
         instants.entry(instant(seconds)?).or_default().push(point);
     }
     for (seconds, histogram) in series.histograms {
-        let point = SeriesPoint::native(labels.clone(), Arc::new(native(&histogram)?));
+        let point = PlacedPoint { labels, value: f64::NAN, native: Some(Arc::new(native(&histogram)?)) };
         instants.entry(instant(seconds)?).or_default().push(point);
     }
     Ok(())

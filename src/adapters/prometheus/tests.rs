@@ -96,7 +96,7 @@ async fn a_range_is_points_by_instant() {
     let pods: Vec<&str> = instants[&at(2250)].iter().map(|point| point.labels.get("pod").unwrap()).collect();
     assert_eq!(pods, ["a", "b"]);
     let [first, second] = [1250, 2250].map(|ms| &instants[&at(ms)][0].labels);
-    assert_eq!(first.address(), second.address(), "the labels of a series are copied for each instant");
+    assert_eq!(first.identity(), second.identity(), "the labels of a series are copied for each instant");
 
     for (body, words) in [
         (ONE, "the range query gives a vector, not a matrix"),

@@ -223,14 +223,10 @@ mod tests {
     struct WebPods;
 
     impl PodDirectory for WebPods {
-        fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
+        fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
             let (deployment_uid, pod_hash) = (pod.starts_with("web-").then(|| "uid".to_owned())?, "hash".to_owned());
-            Some(PodFacts {
-                deployment_uid,
-                pod_hash,
-                started: Timestamp::from_second(1).ok()?,
-                restarts: BTreeMap::new(),
-            })
+            let started = Timestamp::from_second(1).ok()?;
+            Some(PodFacts { deployment_uid, pod_hash, started, restarts: BTreeMap::new() }.into())
         }
 
         fn service(&self, _: &Workload) -> Option<(String, u16)> {

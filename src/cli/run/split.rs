@@ -2,7 +2,6 @@
 //! runs in this process. Over all processes of a cluster both are the same, unless a split has no owner.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::engine::view::StatusView;
@@ -16,7 +15,7 @@ use crate::metrics;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Sets the gauges at intervals, once the cluster's objects are listed.
-pub(super) async fn follow(cluster: Kubernetes, name: String, view: watch::Receiver<Arc<StatusView>>) {
+pub(super) async fn follow(cluster: Kubernetes, name: String, view: watch::Receiver<StatusView>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         if cluster.readiness().is_ready() {
@@ -52,7 +51,7 @@ mod tests {
             let ended = rollout.ended.filter(|_| is_over);
             let workload = format!("prod/shop/Deployment/{name}");
             let shown = RolloutView { id: name.to_owned(), workload, phase: phase.to_owned(), ended, ..rollout };
-            view.rollouts.insert(name.to_owned(), shown);
+            view.rollouts.insert(name.to_owned(), shown.into());
         }
         assert_eq!(owned(&split, &view), 1);
     }

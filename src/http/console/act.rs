@@ -1,6 +1,8 @@
 //! The form of a verb, and its way to the daemon: a posted form becomes the event that `bellwether emit` would send, and goes the way of
 //! each posted event. The rules of rollouts are the engine's alone: a verb that has become impossible is sent, and its refusal shown.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, Query, State};
@@ -20,7 +22,7 @@ use crate::events::cdevents::{VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::CloudEvent;
 use crate::http::answer::{HttpRefusal, PostAnswer, refused};
 use crate::http::intake::post;
-use crate::http::rollouts::chosen;
+use crate::http::rollouts::of_id;
 use crate::http::senders::Credential;
 use crate::http::serve::Peer;
 use crate::http::sessions::random_hex;
@@ -262,9 +264,8 @@ fn record_of(app: &App, rollout: &RolloutView, form: &VerbForm, reason: &str) ->
     event.to_record(&rollout.workload)
 }
 
-fn rollout(app: &App, id: &str) -> Option<RolloutView> {
-    let view = app.shown.view.borrow();
-    chosen(&view, &app.shown.ages, |rollout| rollout.id == id).pop().map(std::borrow::Cow::into_owned)
+fn rollout(app: &App, id: &str) -> Option<Arc<RolloutView>> {
+    of_id(&app.shown.view.borrow(), &app.shown.ages, id)
 }
 
 /// Whether a text is the id of an event of this page.

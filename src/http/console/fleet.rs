@@ -200,9 +200,9 @@ pub(super) fn select(view: &StatusView, ages: &ViewAges, wanted: &Wanted, now: T
     let (mut counts, mut all) = ([0; Standing::ALL.len()], 0);
     let (mut namespaces, mut policies) = (BTreeSet::new(), BTreeSet::new());
     let mut found: Vec<(&RolloutView, bool)> = Vec::new();
-    let own = view.rollouts.values().map(|shown| (shown, false));
+    let own = view.rollouts.values().map(|shown| (&**shown, false));
     let others = view.followed.values().filter(|shown| !view.rollouts.contains_key(&shown.id));
-    for (rollout, is_followed) in own.chain(others.map(|shown| (shown, true))) {
+    for (rollout, is_followed) in own.chain(others.map(|shown| (&**shown, true))) {
         all += 1;
         namespaces.insert(Place::of(&rollout.workload).namespace);
         policies.insert(policy_name(&rollout.policy));

@@ -51,7 +51,7 @@ impl HealthPage {
         config: Option<ShownConfig>,
         now: Timestamp,
     ) -> HealthPage {
-        let running = || view.rollouts.values().filter(|rollout| rollout.is_running());
+        let running = || view.rollouts.values().map(|rollout| &**rollout).filter(|rollout| rollout.is_running());
         let is_blind = |rollout: &&RolloutView| rollout.checks.iter().any(|check| check.verdict == "blind");
         let named = |rollout: &RolloutView| (rollout.id.clone(), rollout.short_workload());
         HealthPage {

@@ -45,7 +45,7 @@ pub(super) struct LiveQuery {
 enum Seen {
     Nothing,
     Fleet,
-    Rollout(Option<Box<RolloutView>>, Option<Arc<Course>>, Option<AnswerView>),
+    Rollout(Option<Arc<RolloutView>>, Option<Arc<Course>>, Option<AnswerView>),
     Health(Conditions),
 }
 
@@ -84,7 +84,7 @@ impl Watched {
                 let view = shown.view.borrow_and_update();
                 let rollout = view.rollouts.get(id).or_else(|| view.followed.get(id));
                 let answer = self.query.event.as_ref().and_then(|event| answer_to(&view, event)).cloned();
-                Seen::Rollout(rollout.cloned().map(Box::new), shown.courses.of(id), answer)
+                Seen::Rollout(rollout.cloned(), shown.courses.of(id), answer)
             }
             (None, false) => {
                 shown.view.mark_unchanged();

@@ -17,6 +17,7 @@ use super::headline::Headline;
 use super::standing::{Badge, Standing};
 use super::text::{When, share, shell_word};
 use super::verbs::VerbWords;
+use crate::http::rollouts::of_id;
 use crate::show::ViewAges;
 use crate::show::course::{CheckCourse, Course};
 
@@ -29,9 +30,9 @@ const MOST_SQUARES: u32 = 40;
 
 /// The facts about one rollout, copied from the view.
 pub(super) struct RolloutFacts {
-    rollout: RolloutView,
+    rollout: Arc<RolloutView>,
     /// Other rollouts of the workload, the newest first.
-    others: Vec<RolloutView>,
+    others: Vec<Arc<RolloutView>>,
     /// The answers to the events that concern it.
     answers: Vec<AnswerView>,
     /// The answer to the verb that was sent from the console; `None` if none was.
@@ -41,15 +42,9 @@ pub(super) struct RolloutFacts {
 impl RolloutFacts {
     /// Returns the facts about the rollout with this id; `None` if there is none. `event` is the id of a verb's event.
     pub(super) fn of(view: &StatusView, ages: &ViewAges, id: &str, event: Option<&str>) -> Option<RolloutFacts> {
-        let rollout = match view.rollouts.get(id) {
-            Some(own) => own.clone(),
-            None => {
-                let other = view.followed.get(id)?;
-                RolloutView { age: ages.of(&other.workload), ..other.clone() }
-            }
-        };
+        let rollout = of_id(view, ages, id)?;
         let all = view.rollouts.values().chain(view.followed.values());
-        let mut others: Vec<&RolloutView> =
+        let mut others: Vec<&Arc<RolloutView>> =
             all.filter(|other| other.workload == rollout.workload && other.id != rollout.id).collect();
         others.sort_by(|one, other| other.started.cmp(&one.started).then_with(|| one.id.cmp(&other.id)));
         others.dedup_by(|one, other| one.id == other.id);

@@ -1,6 +1,6 @@
 //! Tests of the console's pages over a real socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bellwether_core::engine::detail::{
     ArmPods, ArmValue, CheckNumbers, PlannedStep, RolloutDetail, RolloutLook, Weighed,
@@ -99,8 +99,8 @@ pub(in crate::http) fn many(count: usize) -> StatusView {
             }
         })
     };
-    let rollouts: BTreeMap<String, RolloutView> = (0..count).map(of).map(|shown| (shown.id.clone(), shown)).collect();
-    StatusView { rollouts, ..StatusView::default() }
+    let rollouts = (0..count).map(of).map(|shown| (shown.id.clone(), shown.into()));
+    StatusView { rollouts: rollouts.collect(), ..StatusView::default() }
 }
 
 /// Returns details of a rollout after a look.
@@ -165,7 +165,7 @@ fn view() -> StatusView {
         at: at(0),
     };
     view.answers.insert("digest".to_owned(), answer);
-    view.rollouts.insert(shown.id.clone(), shown);
+    view.rollouts.insert(shown.id.clone(), shown.into());
     view
 }
 
@@ -299,7 +299,7 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
         at: at(0),
     };
     let view = StatusView {
-        rollouts: [hostile, other].map(|shown| (shown.id.clone(), shown)).into(),
+        rollouts: [hostile, other].map(|shown| (shown.id.clone(), shown.into())).into(),
         answers: [("digest".to_owned(), answer)].into(),
         ..StatusView::default()
     };
@@ -409,8 +409,8 @@ async fn a_live_page_hears_of_a_change_and_the_streams_are_bounded() {
     let next = tokio::time::timeout(std::time::Duration::from_millis(1500), stream.chunk()).await;
     assert!(next.is_err(), "nothing has changed: {next:?}");
     let changed = rollout(|shown| shown.weight = Weight::percent(50));
-    let changed = StatusView { rollouts: [(changed.id.clone(), changed)].into(), ..StatusView::default() };
-    server.view.send_replace(std::sync::Arc::new(changed));
+    let changed = StatusView { rollouts: [(changed.id.clone(), changed.into())].into(), ..StatusView::default() };
+    server.view.send_replace(changed);
     let event = tokio::time::timeout(std::time::Duration::from_secs(3), stream.chunk()).await.unwrap();
     assert_eq!(event.unwrap().unwrap(), "event: changed\ndata: page\n\n");
     let mut streams = vec![stream];

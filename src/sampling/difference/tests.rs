@@ -2,6 +2,7 @@
 //! one.
 
 use super::*;
+use crate::sampling::packed::PackedMemory;
 use crate::sampling::snapshot::ClassLabels;
 
 /// One process at one reading.
@@ -87,6 +88,9 @@ fn counts_of_last(history: &[At]) -> String {
         };
         let counts;
         (memory, counts) = memory.advance(&snapshot, &targets, &facts, context);
+        // It waits for the next reading as bytes.
+        let unpacked = PackedMemory::of(&memory).and_then(|packed| packed.memory());
+        assert_eq!(unpacked.as_ref(), Some(&memory));
         result = counts.get(&process).cloned();
     }
     match result {

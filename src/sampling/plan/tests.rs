@@ -72,7 +72,7 @@ fn arms_are_told_by_the_labels_that_the_metric_names() {
 struct NoService;
 
 impl PodDirectory for NoService {
-    fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+    fn locate(&self, _: &str, _: &str) -> Option<Arc<PodFacts>> {
         None
     }
 
@@ -161,7 +161,7 @@ const RATE: &str = "kind = \"throughput\"\nseries = \"requests_total\"\nmatching
 struct ServiceNames;
 
 impl PodDirectory for ServiceNames {
-    fn locate(&self, _: &str, _: &str) -> Option<PodFacts> {
+    fn locate(&self, _: &str, _: &str) -> Option<Arc<PodFacts>> {
         None
     }
 

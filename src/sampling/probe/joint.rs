@@ -13,7 +13,7 @@ use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{Span, TimeRange, Timestamp};
 use tokio::sync::OnceCell;
 
-use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
+use crate::ports::{LabelPlace, Metrics, MetricsError, PodDirectory, SeriesPoint};
 use crate::sampling::plan::{PromQuery, SeriesRequest, WorkloadFilter, queries, workload_filter};
 
 /// A metrics store that asks the queries of several watches together, and every other query once.
@@ -145,12 +145,12 @@ impl JointQuery {
     /// Gives every point to the watches whose own query would have selected it. The points of one series share their labels, so
     /// the watches are found once for each series and not for each of its instants.
     fn distribute(&self, points: Points) -> BTreeMap<usize, Points> {
-        let mut by_series: HashMap<*const (), Vec<usize>> = HashMap::new();
+        let mut by_series: HashMap<(*const (), LabelPlace), Vec<usize>> = HashMap::new();
         let mut by_watch: BTreeMap<usize, Points> = BTreeMap::new();
         for (at, points) in &points {
             for point in points {
-                // All points live until the end of this function, so an address stands for one set of labels.
-                let watches = by_series.entry(point.labels.address()).or_insert_with(|| self.watches_of(point));
+                // All points live until the end of this function, so an identity stands for one set of labels.
+                let watches = by_series.entry(point.labels.identity()).or_insert_with(|| self.watches_of(point));
                 for watch in watches {
                     by_watch.entry(*watch).or_default().entry(*at).or_default().push(point.clone());
                 }

@@ -173,7 +173,10 @@ impl ProbedStore {
     async fn past(self: &Arc<Self>, probed: Vec<Probed>, now: Timestamp) {
         let joint = self.joint(probed.iter().map(|probed| &probed.asked), |watch, probe| {
             let families = probe.metrics.iter().flat_map(|probed| families(&probed.metric));
-            families.map(SeriesRequest::Newest).chain(requests_of(watch, learned(probe))).collect()
+            families
+                .map(|family| SeriesRequest::Newest(Arc::new(family)))
+                .chain(requests_of(watch, learned(probe)))
+                .collect()
         });
         let tasks = probed.into_iter().map(|probed| {
             let (store, joint) = (Arc::clone(self), Arc::clone(&joint));

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bellwether_core::ids::WorkloadKind;
 use expect_test::{Expect, expect};
 
@@ -338,13 +340,10 @@ const HISTOGRAM: &str = "kind = \"histogram\"\nseries = \"seconds\"";
 struct OnePod;
 
 impl PodDirectory for OnePod {
-    fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
-        (pod == "web-1").then(|| PodFacts {
-            deployment_uid: "stable".to_owned(),
-            pod_hash: "h1".to_owned(),
-            started: Timestamp::UNIX_EPOCH,
-            restarts: BTreeMap::new(),
-        })
+    fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
+        let (deployment_uid, pod_hash) = ("stable".to_owned(), "h1".to_owned());
+        let facts = PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() };
+        (pod == "web-1").then(|| facts.into())
     }
 
     fn service(&self, _: &Workload) -> Option<(String, u16)> {

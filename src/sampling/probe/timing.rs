@@ -4,6 +4,7 @@
 //! The distance is the median over the last minutes, so an outage of the store or of a target is no finding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bellwether_core::measure::watch::{ProbeTarget, Watch};
 use bellwether_core::time::{Span, TimeRange, Timestamp};
@@ -105,7 +106,8 @@ impl ProbeRun<'_> {
             Watch::of_stable(self.workload.clone(), BTreeMap::new(), self.stable.clone(), Timestamp::UNIX_EPOCH);
         let first = metrics.iter().filter_map(|probed| families(&probed.metric).into_iter().next());
         first
-            .flat_map(|family| queries(&SeriesRequest::Newest(family), &[0], std::slice::from_ref(&watch), self.pods))
+            .map(|family| SeriesRequest::Newest(Arc::new(family)))
+            .flat_map(|request| queries(&request, &[0], std::slice::from_ref(&watch), self.pods))
             .map(|query| query.text)
             .collect()
     }

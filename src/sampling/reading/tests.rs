@@ -53,6 +53,7 @@ fn processes_with_different_buckets_have_no_sum() {
         counts: &process_counts,
         idle: &NO_IDLE,
         arm_of: &|_, _| Some(ArmReading::Stable),
+        arms_by_class: false,
     };
     let problem = "the arm's processes have different buckets".to_owned();
     assert_eq!(counted_sample(&metric, &counts, None), Sample::Gap(Gap::Malformed { problem }));
@@ -74,6 +75,7 @@ fn hits_are_found_by_their_label() {
             labels: &["code".to_owned()],
             counts: &process_counts,
             arm_of: &|_, _| Some(ArmReading::Stable),
+            arms_by_class: false,
         };
         let stable = Some(Reading::Ratio { hits: wanted, total: 15 });
         assert_eq!(counted_sample(&metric, &counts, None), Sample::Arms { canary: None, stable }, "{hits}");
@@ -107,7 +109,13 @@ fn an_arm_without_the_label_that_the_other_has_is_a_gap_and_not_free_of_errors()
         let mut process_counts = by_code(stable);
         let canary = by_code(canary).into_values().map(|counts| (vec!["web-canary-1".to_owned()], counts));
         process_counts.extend(canary);
-        let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, idle: &NO_IDLE, arm_of };
+        let counts = ArmCounts {
+            labels: &["code".to_owned()],
+            counts: &process_counts,
+            idle: &NO_IDLE,
+            arm_of,
+            arms_by_class: false,
+        };
         assert_eq!(counted_sample(&metric, &counts, None), wanted, "{hits}");
     }
 }
@@ -129,11 +137,18 @@ fn a_scraped_arm_without_series_beside_one_with_requests_had_none() {
     ] {
         let metric: Metric = toml::from_str(metric).unwrap();
         for (idle, seen) in [(&canary, Some(zero)), (&NO_IDLE, None)] {
-            let counts = ArmCounts { labels: &[label.to_owned()], counts: process_counts, idle, arm_of };
+            let counts =
+                ArmCounts { labels: &[label.to_owned()], counts: process_counts, idle, arm_of, arms_by_class: false };
             let wanted = Sample::Arms { canary: seen, stable: Some(stable.clone()) };
             assert_eq!(counted_sample(&metric, &counts, None), wanted, "{label}");
         }
-        let counts = ArmCounts { labels: &[label.to_owned()], counts: &BTreeMap::new(), idle: &canary, arm_of };
+        let counts = ArmCounts {
+            labels: &[label.to_owned()],
+            counts: &BTreeMap::new(),
+            idle: &canary,
+            arm_of,
+            arms_by_class: false,
+        };
         let unknown = Sample::Arms { canary: None, stable: None };
         assert_eq!(counted_sample(&metric, &counts, None), unknown, "no series at all may be another name: {label}");
     }
@@ -149,8 +164,12 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let none = BTreeMap::new();
     let sample = |all: &BTreeMap<Process, ProcessCounts>, hits: &BTreeMap<Process, ProcessCounts>| {
         let arm_of: ArmOf<'_> = &|_, _| Some(ArmReading::Canary);
-        let all = ArmCounts { labels: &[], counts: all, idle: &NO_IDLE, arm_of };
-        counted_sample(&metric, &all, Some(&ArmCounts { labels: &[], counts: hits, idle: &NO_IDLE, arm_of }))
+        let all = ArmCounts { labels: &[], counts: all, idle: &NO_IDLE, arm_of, arms_by_class: false };
+        counted_sample(
+            &metric,
+            &all,
+            Some(&ArmCounts { labels: &[], counts: hits, idle: &NO_IDLE, arm_of, arms_by_class: false }),
+        )
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
     let gap = |what: &str| Sample::Gap(Gap::Malformed { problem: what.to_owned() });
@@ -176,7 +195,13 @@ fn each_pod_of_an_arm_has_a_reading_and_a_gateways_processes_have_none() {
     process_counts.insert(vec!["web-3".to_owned()], Err(Gap::NoBaseline));
     let arm_of: ArmOf<'_> =
         &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
-    let counts = ArmCounts { labels: &["code".to_owned()], counts: &process_counts, idle: &NO_IDLE, arm_of };
+    let counts = ArmCounts {
+        labels: &["code".to_owned()],
+        counts: &process_counts,
+        idle: &NO_IDLE,
+        arm_of,
+        arms_by_class: false,
+    };
     let ratio = |hits, total| Reading::Ratio { hits, total };
     let pod_readings = |metric: &Metric, arm| -> Vec<(String, Reading)> {
         part_readings(metric, &counts, None, arm, |process| process.first().cloned()).into_iter().collect()
@@ -205,7 +230,13 @@ fn a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count() {
         assert_eq!(
             counted_sample(
                 &metric,
-                &ArmCounts { labels: &[], counts: &process_counts, idle: &NO_IDLE, arm_of: &arm_of },
+                &ArmCounts {
+                    labels: &[],
+                    counts: &process_counts,
+                    idle: &NO_IDLE,
+                    arm_of: &arm_of,
+                    arms_by_class: false
+                },
                 None
             ),
             wanted
@@ -262,6 +293,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
         counts: &process_counts,
         idle: &NO_IDLE,
         arm_of: &|_, _| Some(ArmReading::Stable),
+        arms_by_class: false,
     };
     let text = match counted_sample(&metric, &counts, None) {
         Sample::Arms { stable: Some(Reading::Histogram { edges, counts }), .. } => format!("{edges:?} {counts:?}"),

@@ -187,7 +187,7 @@ async fn the_past_of_native_histograms_gives_the_same_blocks_as_the_live_sampler
     let range = TimeRange::before(t(165), Span::from_secs(165), Span::from_secs(15));
     let (store, pods) = (Arc::clone(&world.world.store), Arc::clone(&world.world.pods));
     let blocks = history::blocks(store, pods, watch, range, Options::default()).await;
-    let seen: Vec<Sample> = blocks.iter().map(|block: &Block| block.metrics["errors"].clone()).collect();
+    let seen: Vec<Sample> = blocks.iter().map(|block: &Block| block.metrics.get("errors").unwrap().clone()).collect();
     assert_eq!(seen, live.into_iter().map(|(_, _, sample)| sample).collect::<Vec<_>>());
     assert!(seen.iter().all(|sample| matches!(sample, Sample::Arms { .. })), "{seen:#?}");
     assert_eq!(seen.len(), 11);

@@ -45,9 +45,9 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
     let decisions = daemon.until(|decision| decision.ending == Some(Ending::RolledBack)).await;
     assert!(decisions.len() > 4, "{:?}", described(&decisions));
     // A decision is published before the view of its rollout.
-    let has_ended = |view: &Arc<StatusView>| view.rollouts.values().all(|shown| shown.ended.is_some());
+    let has_ended = |view: &StatusView| view.rollouts.values().all(|shown| shown.ended.is_some());
     let shown = tokio::time::timeout(LONG, daemon.view.wait_for(has_ended)).await;
-    let shown_by_owner = Arc::clone(&*shown.expect("the end is not shown in time").unwrap());
+    let shown_by_owner = shown.expect("the end is not shown in time").unwrap().clone();
     let courses_by_owner = daemon.courses.clone();
     daemon.stop().await;
 
@@ -79,7 +79,7 @@ async fn after_each_commit_a_follower_shows_the_rollouts_of_the_owner() {
         assert_eq!(rollouts_of(fresh.apply(now())), expected, "after commit {n}, at once");
     }
     for (id, rollout) in shown.into_values().flatten() {
-        assert_eq!(shown_by_owner.rollouts.get(&id), Some(&rollout), "as the owner has shown it");
+        assert_eq!(shown_by_owner.rollouts.get(&id).map(|shown| &**shown), Some(&rollout), "as the owner has shown it");
         let (by_owner, by_follower) = (courses_by_owner.of(&id).unwrap(), courses_by_follower.of(&id).unwrap());
         assert_eq!(by_owner.shares, by_follower.shares, "{id}");
         assert_eq!(by_owner.checks, by_follower.checks, "{id}");

@@ -36,7 +36,8 @@ async fn a_workload_that_is_too_large_for_the_journal_is_isolated_and_the_others
     let ended = daemon.until(|decision| ended(decision) && decision.workload == api()).await;
     assert_eq!(ended.last().unwrap().ending, Some(Ending::Promoted), "{ended:#?}");
     let shown: Vec<_> = daemon.view.borrow().rollouts.values().cloned().collect();
-    let shown: Vec<_> = shown.iter().filter(|shown| shown.workload == workload().to_string()).collect();
+    let shown: Vec<_> =
+        shown.iter().map(|shown| &**shown).filter(|shown| shown.workload == workload().to_string()).collect();
     let isolated = |shown: &&&RolloutView| shown.phase == RolloutView::UNREADABLE && shown.reason.contains("4194304");
     assert_eq!(shown.iter().filter(isolated).count(), 1, "{shown:#?}");
     assert!(!shown.iter().any(|shown| shown.is_running()), "{shown:#?}");
@@ -107,6 +108,6 @@ fn the_texts_of_gaps_are_shortened() {
     let mut event = Event::Measured { workload: workload(), block };
     event.shorten_texts();
     let Event::Measured { block, .. } = event else { unreachable!() };
-    let Sample::Gap(Gap::Unanswered { error }) = &block.metrics["errors"] else { panic!("{block:?}") };
+    let Sample::Gap(Gap::Unanswered { error }) = block.metrics.get("errors").unwrap() else { panic!("{block:?}") };
     assert_eq!(error.len(), MAX_TEXT_BYTES);
 }

@@ -214,8 +214,8 @@ async fn page(State((exporters, pod)): State<(Exporters, String)>) -> Response {
 struct PodList(Mutex<BTreeMap<String, PodFacts>>);
 
 impl PodDirectory for PodList {
-    fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
-        lock(&self.0).get(pod).cloned()
+    fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
+        lock(&self.0).get(pod).cloned().map(Arc::new)
     }
 
     fn service(&self, _: &Workload) -> Option<(String, u16)> {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::absorb_or_restart;
 use super::rule::SequentialTests;
-use crate::measure::block::Sample;
+use crate::measure::block::{Sample, SmallMap};
 use crate::measure::counts::Counts;
 use crate::measure::metric::Limit;
 use crate::measure::window::{Arm, reading};
@@ -105,7 +105,7 @@ impl Strata {
     pub(super) fn absorb(
         &mut self,
         tests: &SequentialTests,
-        samples: Option<&BTreeMap<String, Sample>>,
+        samples: Option<&SmallMap<Sample>>,
         limit: Limit,
         (pair, past): (Pair, Worth),
         phi: Phi,

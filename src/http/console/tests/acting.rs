@@ -32,7 +32,7 @@ fn behind_proxy() -> Options {
 }
 
 fn view_of(shown: RolloutView) -> StatusView {
-    StatusView { rollouts: [(shown.id.clone(), shown)].into(), ..StatusView::default() }
+    StatusView { rollouts: [(shown.id.clone(), shown.into())].into(), ..StatusView::default() }
 }
 
 /// Starts a server on which people can act on the rollout `web-1`.
@@ -183,7 +183,7 @@ async fn a_person_signs_in_and_a_verb_goes_the_way_of_a_posted_event() {
     assert!(page.body.contains("<strong>Sent.</strong>") && page.body.contains(event), "{}", page.body);
     let mut view = view_of(rollout(|_| {}));
     view.answers.insert("digest".to_owned(), answer_to(event, AnswerView::TAKEN, "aborted by jane"));
-    server.view.send_replace(view.into());
+    server.view.send_replace(view);
     let page = browser.get(&format!("{path}?event={event}")).await;
     assert!(page.body.contains("<strong>Done.</strong> aborted by jane"), "{}", page.body);
 
@@ -417,7 +417,7 @@ async fn a_verb_for_a_rollout_that_has_ended_meanwhile_is_answered_by_the_engine
     let ended = rollout(|shown| (shown.outcome, shown.verbs) = (Some("promoted".to_owned()), vec![offer("retry")]));
     let mut view = view_of(ended);
     view.answers.insert("digest".to_owned(), answer_to(&event, AnswerView::REFUSED, why));
-    server.view.send_replace(view.into());
+    server.view.send_replace(view);
     let page = browser.get("/rollouts/web-1/act?verb=pause").await;
     assert!(page.status == 409 && page.body.contains("does not admit this now"), "{} {}", page.status, page.body);
     let fields = [("form", form.as_str()), ("event", &event), ("verb", "pause"), ("reason", "x")];
@@ -441,7 +441,7 @@ async fn a_live_page_hears_of_the_answer_to_its_verb() {
     assert!(stream.chunk().await.unwrap().unwrap().starts_with(b"event: changed"));
     let mut view = view_of(rollout(|_| {}));
     view.answers.insert("digest".to_owned(), answer_to(&event, AnswerView::REFUSED, "it is paused already"));
-    server.view.send_replace(view.into());
+    server.view.send_replace(view);
     let next = tokio::time::timeout(Duration::from_secs(3), stream.chunk()).await.unwrap();
     assert!(next.unwrap().unwrap().starts_with(b"event: changed"));
 }

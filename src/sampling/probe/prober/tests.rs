@@ -16,10 +16,11 @@ const GATEWAY: &str = "kind = \"throughput\"\nseries = \"gateway_total\"\ntarget
 struct Pods;
 
 impl PodDirectory for Pods {
-    fn locate(&self, _: &str, pod: &str) -> Option<PodFacts> {
+    fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
         let deployment_uid = pod.strip_suffix("-1")?.to_owned();
         let restarts = BTreeMap::new();
-        Some(PodFacts { deployment_uid, pod_hash: "h1".to_owned(), started: Timestamp::UNIX_EPOCH, restarts })
+        let facts = PodFacts { deployment_uid, pod_hash: "h1".to_owned(), started: Timestamp::UNIX_EPOCH, restarts };
+        Some(facts.into())
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
