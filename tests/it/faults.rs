@@ -114,6 +114,7 @@ const DURABILITY: &[Fault] = &[
     fault(23, "the network between a daemon and the API server is slow", "the rollouts are delayed and end as without it", &[CHAOS]),
     fault(24, "a pod of either version is deleted or evicted during a rollout", "no version is blamed for it", &[CHAOS]),
     fault(25, "standard error is not read", "nothing waits for it: lines that find the queue of the log full are dropped and counted", &["a_log_that_is_not_read_delays_nothing"]),
+    fault(26, "the journal of one partition is broken: an entry of no workload can't be read, or a right or a setting of its topics is missing", "the partition stops alone, says so in `/readyz`, and is tried again every 15 s; the process and the other partitions go on", &["a_partition_whose_journal_is_broken_stops_alone_and_goes_on_when_it_is_repaired", "a_partition_is_well_once_it_is_restored_and_while_its_journal_answers", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
 ];
 
 fn table() -> String {
