@@ -67,7 +67,7 @@ mod server_facts;
 #[cfg(test)]
 mod fake_api;
 
-pub use access::ApiVerb;
+pub use access::{ApiVerb, missing_rule};
 pub use events::KubernetesEvents;
 pub use release::Split;
 pub use review::KubernetesReviews;
