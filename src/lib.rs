@@ -9,6 +9,7 @@ pub use bellwether_tools::secret;
 pub mod ports;
 pub mod clock;
 pub mod failpoints;
+pub mod panics;
 pub mod telemetry;
 pub mod metrics;
 pub mod supervise;

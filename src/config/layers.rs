@@ -371,7 +371,7 @@ fn is_not_a_setting(name: &str) -> bool {
     name == "API"
         || name == "BY"
         || name == "CONFIG"
-        || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT"].contains(&name))
+        || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT", "PANIC"].contains(&name))
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }
 
