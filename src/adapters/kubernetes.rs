@@ -26,7 +26,6 @@ use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
 use bellwether_core::policy::{Policy, RouterKind, Traffic};
 use bellwether_core::time::Span;
-use kube::Client;
 use kube::config::{Config, Kubeconfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -34,9 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSource, Wake};
+use crate::secret::SecretError;
 
 mod providers;
 mod proxy;
+mod token_file;
 mod api_kind;
 mod marks;
 pub mod template;
@@ -113,6 +114,9 @@ pub enum ConnectError {
     /// There is neither a service account nor a usable kubeconfig.
     #[error("there is no service account and no usable kubeconfig: {0}")]
     NoCredentials(#[source] kube::config::KubeconfigError),
+    /// The file with the account's token can't be read, or is not one token.
+    #[error("the token of the Kubernetes client: {0}")]
+    Token(#[source] SecretError),
     /// The credentials can't be used.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[source] kube::Error),
@@ -145,7 +149,7 @@ impl Kubernetes {
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
         let url = Arc::from(config.cluster_url.to_string());
-        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        let client = token_file::client(config)?;
         Ok(Kubernetes {
             cluster: Arc::from(cluster_name),
             url,

@@ -37,9 +37,15 @@ async fn the_error_of_a_client_names_the_property_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "hunter2\n").unwrap();
+    let lines = dir.path().join("lines");
+    std::fs::write(&lines, "hunter2\nhunter2\n").unwrap();
     let missing = PathBuf::from("/nowhere/password");
     let rows = [
         (json!({ "security": { "password-file": missing } }), "kafka.security.password-file: /nowhere/password"),
+        (
+            json!({ "security": { "password-file": lines } }),
+            "lines has a line break within the secret; write the secret alone",
+        ),
         (json!({ "property-files": { "ssl.keystore.password": missing } }), "/nowhere/password can't be read"),
         (json!({ "property-files": { "linger.ms": secret } }), "linger.ms"),
         (json!({ "property-files": { "no.such.thing": secret } }), "no.such.thing"),

@@ -56,8 +56,6 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
     let key = secret("key", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let stamp = secret("stamp", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let kubernetes = secret("kubernetes", &|mark| mark.to_owned());
-    // The Kubernetes client takes a token file's line break for a part of the token.
-    std::fs::write(&kubernetes, std::fs::read_to_string(&kubernetes).unwrap().trim_end()).unwrap();
     let _ = secret("token", &|mark| mark.to_owned());
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",

@@ -347,10 +347,10 @@ impl Security {
             }
         }
         if let Some(path) = password_file {
-            config.set("sasl.password", secret("security.password-file", path)?);
+            config.set("sasl.password", password("security.password-file", path)?);
         }
         if let Some(path) = key_password_file {
-            config.set("ssl.key.password", secret("security.key-password-file", path)?);
+            config.set("ssl.key.password", password("security.key-password-file", path)?);
         }
         Ok(())
     }
@@ -364,4 +364,13 @@ fn secret(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
         source,
     })?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Returns the content of a file with a password, which is one line.
+fn password(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
+    let text = secret(setting, path)?;
+    if text.contains(['\n', '\r']) {
+        return Err(KafkaClientError::Lines { setting: setting.to_owned(), path: path.to_owned() });
+    }
+    Ok(text)
 }
