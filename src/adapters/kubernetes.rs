@@ -36,7 +36,7 @@ use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSo
 use crate::secret::SecretError;
 
 mod providers;
-mod proxy;
+mod kubeconfig;
 mod token_file;
 mod api_kind;
 mod marks;
@@ -139,12 +139,8 @@ impl Kubernetes {
     ///
     /// # Errors
     /// The kubeconfig or the credentials can't be used.
-    pub async fn connect(
-        options: &Options,
-        cluster_name: &str,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Kubernetes, ConnectError> {
-        let mut config = config(options).await?;
+    pub fn connect(options: &Options, cluster_name: &str, clock: Arc<dyn Clock>) -> Result<Kubernetes, ConnectError> {
+        let mut config = config(options)?;
         // One attempt per call: the engine decides on further attempts.
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
@@ -366,19 +362,19 @@ impl Kubernetes {
     }
 }
 
-async fn config(options: &Options) -> Result<Config, ConnectError> {
+fn config(options: &Options) -> Result<Config, ConnectError> {
     let context = options.context.clone();
     if let Some(path) = &options.kubeconfig {
         let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
-        return proxy::config(file, context).await.map_err(failed);
+        return kubeconfig::config(file, context).map_err(failed);
     }
     // A context belongs to a kubeconfig, so a configured one excludes the pod's service account.
     match Config::incluster() {
         Ok(config) if context.is_none() => Ok(config),
         _ => {
             let file = Kubeconfig::read().map_err(ConnectError::NoCredentials)?;
-            proxy::config(file, context).await.map_err(ConnectError::NoCredentials)
+            kubeconfig::config(file, context).map_err(ConnectError::NoCredentials)
         }
     }
 }

@@ -95,7 +95,7 @@ pub fn settings_in_environment() -> impl Iterator<Item = String> {
 
 /// Returns a command of the program with the configuration in `folder` alone. Its environment names proxies that take no
 /// connection: every server of the tests is on this machine.
-fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
+pub fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.args(arguments).arg("--config").arg(folder.join("bellwether.toml")).env_remove("RUST_LOG");
     for name in settings_in_environment().chain(["NO_PROXY".to_owned(), "no_proxy".to_owned()]) {
