@@ -180,6 +180,10 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
             Ok(()) => {}
         }
     }
+    // A replica without the newest views of others does its own work all the same.
+    if let Some(problem) = app.shown.ages.problem() {
+        text.push_str(&format!("[!] views {problem}\n"));
+    }
     text.push_str(if ready { "ready\n" } else { "not ready\n" });
     (status, text).into_response()
 }

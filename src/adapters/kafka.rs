@@ -38,6 +38,7 @@ mod ownership;
 mod queue;
 mod intake;
 mod reader;
+mod unstable;
 mod tail;
 mod hanging;
 mod lag;

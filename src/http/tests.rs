@@ -248,11 +248,12 @@ async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_par
         ("/", 200, "<span class=\"sub\">seen 0."),
         ("/", 200, &format!("<strong>Incomplete.</strong> {unread}")),
         ("/rollouts/web-1", 200, "ago, from another replica's journal"),
+        ("/readyz", 200, &format!("[!] views {unread}\nready\n")),
         ("/metrics", 200, "bellwether_view_age_seconds "),
         ("/metrics", 200, "bellwether_rollouts{phase=\"stepping\"} 0"),
     ] {
         let answer = get(path).await.unwrap();
-        if path != "/metrics" {
+        if !["/metrics", "/readyz"].contains(&path) {
             let age: f64 = answer.headers()[VIEW_AGE].to_str().unwrap().parse().unwrap();
             assert!((0.2..30.0).contains(&age), "{path}: {age}");
             assert_eq!(answer.headers()[VIEW_PROBLEM], unread, "{path}");

@@ -67,6 +67,7 @@ pub fn trials(brokers: &str) -> Vec<Trial> {
         trial("kafka_a_slow_daemon_gets_all_records_in_order", brokers, slow),
         trial("kafka_a_header_name_that_is_not_utf8_is_replaced", brokers, hostile_header),
         trial("kafka_restoring_survives_compaction", brokers, compacted),
+        trial("kafka_a_partition_behind_an_open_transaction_grows_old", brokers, tail::behind),
         trial("kafka_each_commit_is_one_transaction_after_the_one_before", brokers, each_in_order),
     ]
 }
@@ -480,7 +481,8 @@ async fn each_in_order(options: Options) {
     let all = read_all(&options, &options.journal_topic, expected.iter().map(|(_, records)| records).sum());
     let mut transactions: Vec<(&str, String, usize)> = Vec::new();
     for (record, headers) in &all {
-        let (name, value) = (headers["bellwether-txn"].as_str(), String::from_utf8_lossy(record.value.as_ref().unwrap()));
+        let (name, value) =
+            (headers["bellwether-txn"].as_str(), String::from_utf8_lossy(record.value.as_ref().unwrap()));
         match transactions.last_mut() {
             Some((last, written, records)) if *last == name => {
                 assert_eq!(*written, value, "a commit has the records of another");
