@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
-use kube::config::{AuthInfo, Cluster, Config, ExecAuthCluster, Kubeconfig, KubeconfigError, LoadDataError};
+use kube::config::{Cluster, Config, ExecAuthCluster, Kubeconfig, KubeconfigError, LoadDataError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -22,7 +22,7 @@ pub(super) fn config(file: Kubeconfig, context: Option<String>) -> Result<Config
     let cluster = cluster.ok_or(KubeconfigError::LoadClusterOfContext(context.cluster))?;
     // As with client-go, a missing user is an anonymous one.
     let user = file.auth_infos.into_iter().find(|it| Some(&it.name) == context.user.as_ref());
-    let mut account = user.and_then(|it| it.auth_info).unwrap_or_else(AuthInfo::default);
+    let mut account = user.and_then(|it| it.auth_info).unwrap_or_default();
     if let Some(plugin) = account.exec.as_mut().filter(|plugin| plugin.provide_cluster_info) {
         plugin.cluster = Some(ExecAuthCluster::try_from(&cluster)?);
     }

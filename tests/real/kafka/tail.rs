@@ -123,7 +123,7 @@ pub async fn behind(options: Options) {
     foreign.init_transactions(PATIENCE).unwrap();
     foreign.begin_transaction().unwrap();
     let record = rdkafka::producer::BaseRecord::to(&options.journal_topic).partition(2).key("x/snap").payload("1");
-    foreign.send::<str, str>(record).unwrap();
+    foreign.send::<str, str>(record).map_err(|(error, _)| error).unwrap();
     foreign.flush(PATIENCE).unwrap();
 
     // Within two looks at the ends the partition counts as read no longer.
