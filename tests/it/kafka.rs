@@ -16,7 +16,7 @@ fn an_empty_section_is_the_default() {
 
 #[test]
 fn invalid_settings_and_reserved_properties_are_refused_by_name() {
-    let rows: [(Value, &[&str]); 8] = [
+    let rows: [(Value, &[&str]); 11] = [
         (json!({ "brokers": " " }), &["kafka.brokers", "host:port"]),
         (json!({ "partitions": 0 }), &["kafka.partitions is 0"]),
         (json!({ "replication": 0 }), &["kafka.replication is 0"]),
@@ -25,6 +25,15 @@ fn invalid_settings_and_reserved_properties_are_refused_by_name() {
         (json!({ "properties": { "isolation.level": "read_uncommitted" } }), &["isolation.level", "relies on"]),
         (json!({ "properties": { "sasl.password": "hunter2" } }), &["sasl.password", "kafka.property-files"]),
         (json!({ "property-files": { "group.id": "/x" } }), &["group.id"]),
+        (
+            json!({ "security": { "protocol": "sasl-ssl", "mechanism": "OAUTHBEARER" } }),
+            &["kafka.security.mechanism is OAUTHBEARER", "SCRAM-SHA-512", "client certificates"],
+        ),
+        (json!({ "security": { "protocol": "sasl-plaintext" } }), &["kafka.security.mechanism is empty", "PLAIN"]),
+        (
+            json!({ "properties": { "sasl.oauthbearer.method": "oidc" } }),
+            &["sasl.oauthbearer.method", "without libcurl", "SCRAM"],
+        ),
     ];
     for (section, parts) in rows {
         let error = serde_json::from_value::<Options>(section).unwrap().validate().unwrap_err().to_string();
