@@ -89,6 +89,12 @@ pub struct Common {
         value_name = "URL"
     )]
     pub api: String,
+    /// File with the bearer token for `--api`, where http.read = "token".
+    #[arg(long, global = true, help_heading = GLOBAL, env = "BELLWETHER_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// File with the CA certificates (PEM) that are trusted for `--api` instead of the system's.
+    #[arg(long, global = true, help_heading = GLOBAL, env = "BELLWETHER_API_CA_FILE", value_name = "FILE")]
+    pub api_ca_file: Option<PathBuf>,
     /// Format of the data on standard output.
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Output::Table)]
     pub output: Output,

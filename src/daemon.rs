@@ -54,6 +54,9 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(30);
 /// The time for all shards to end their commits under way when the daemon stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The delay before a partition with a broken journal is tried again.
+const BROKEN_AGAIN: Duration = Duration::from_secs(15);
+
 /// The time for a shard to say what it watches, so that one partition whose journal hangs leaves the others judged.
 const WATCH_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -153,7 +156,7 @@ impl OpenShard {
 /// Runs the daemon until it is stopped.
 ///
 /// # Errors
-/// The journal of a partition is broken, or a shard or the sampler has panicked.
+/// A shard or the sampler has panicked.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), statuses };
@@ -372,10 +375,15 @@ impl Daemon {
             }
             ShardEnd::Asks(message) => {
                 tracing::error!(partition, %message, "partition stopped until a person has answered");
-                self.shared.health.failed(partition, message);
+                self.shared.health.stopped(partition, message);
                 Ok(())
             }
-            ShardEnd::Broken(message) => anyhow::bail!("partition {partition}: {message}"),
+            ShardEnd::Broken(message) => {
+                tracing::error!(partition, %message, "partition stopped until a person has repaired its journal");
+                self.shared.health.stopped(partition, message);
+                self.shared.journals.assign_again(partition, BROKEN_AGAIN);
+                Ok(())
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! feature `failpoints` does anything at them, and no release has that feature. In such a build the environment variable
 //! `BELLWETHER_FAILPOINT` is `NAME:PASSES`: `committed:3` ends the process when it reaches `committed` for the fourth time.
 //!
+//! In the same build `BELLWETHER_PANIC` is the name of a supervised task, whose first run panics.
+//!
 //! In the same build `BELLWETHER_NEXT_FORMAT` makes the process a program of the next version towards one workload, whose key it is:
 //! the process writes the journal entries of that workload in the next format, and reads them.
 
@@ -54,14 +56,18 @@ pub fn format_of(_: &str, own: u32) -> u32 {
     own
 }
 
+#[cfg(not(feature = "failpoints"))]
+/// Does nothing: no task of this build panics on request.
+pub fn panic_in(_: &str) {}
+
 #[cfg(feature = "failpoints")]
-pub use armed::{format_of, reached};
+pub use armed::{format_of, panic_in, reached};
 
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::io::Write as _;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -76,6 +82,15 @@ mod armed {
         static NEXT: OnceLock<Option<String>> = OnceLock::new();
         let next = NEXT.get_or_init(|| std::env::var("BELLWETHER_NEXT_FORMAT").ok());
         own + u32::from(next.as_deref() == Some(workload))
+    }
+
+    /// Panics in the first run of the task that `BELLWETHER_PANIC` names.
+    pub fn panic_in(task: &str) {
+        static PANICKED: AtomicBool = AtomicBool::new(false);
+        if std::env::var("BELLWETHER_PANIC").is_ok_and(|named| named == task) && !PANICKED.swap(true, Ordering::SeqCst)
+        {
+            panic!("the task {task} panics, as a test asks");
+        }
     }
 
     /// Ends the process if `failpoint` is the one in `BELLWETHER_FAILPOINT` and was passed as often as it says there.

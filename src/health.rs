@@ -28,6 +28,8 @@ enum Stage {
     Open(Option<Stopwatch>),
     /// Its shard has ended, for this reason, and is opened again.
     Failed(String),
+    /// Its shard has ended, for this reason, and is opened in vain until a person has answered or repaired the journal.
+    Stopped(String),
 }
 
 impl Stage {
@@ -37,6 +39,7 @@ impl Stage {
             Stage::Restoring(_) => "restoring",
             Stage::Open(_) => "open",
             Stage::Failed(_) => "failed",
+            Stage::Stopped(_) => "stopped",
         }
     }
 
@@ -51,6 +54,7 @@ impl Stage {
                 Some(format!("the journal of partition {partition} has not answered for {} s", slow.as_secs()))
             }
             Stage::Failed(why) => Some(format!("partition {partition} is opened again: {why}")),
+            Stage::Stopped(why) => Some(format!("partition {partition} waits for a person: {why}")),
         }
     }
 }
@@ -82,6 +86,11 @@ impl Health {
     /// Notes that a partition's shard has ended for a reason that the next one may not meet.
     pub fn failed(&self, partition: Partition, why: String) {
         self.change(|partitions| drop(partitions.insert(partition, Stage::Failed(why))));
+    }
+
+    /// Notes that a partition's shard has ended for a reason that a person has to remove.
+    pub fn stopped(&self, partition: Partition, why: String) {
+        self.change(|partitions| drop(partitions.insert(partition, Stage::Stopped(why))));
     }
 
     /// Notes that a partition belongs to this process no longer.
@@ -120,7 +129,7 @@ impl Health {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Partition, Stage>)) {
         let mut partitions = self.lock();
         change(&mut partitions);
-        for name in ["restoring", "open", "failed"] {
+        for name in ["restoring", "open", "failed", "stopped"] {
             metrics::partitions(name, partitions.values().filter(|stage| stage.name() == name).count());
         }
     }
@@ -154,6 +163,8 @@ mod tests {
         assert_eq!(problem(), "");
         health.failed(3, "no broker".to_owned());
         assert_eq!(problem(), "partition 3 is opened again: no broker");
+        health.stopped(3, "the entry \"epoch\" can't be read".to_owned());
+        assert_eq!(problem(), "partition 3 waits for a person: the entry \"epoch\" can't be read");
         health.released(3);
         assert!(problem().contains("none assigned"));
     }

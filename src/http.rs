@@ -1,6 +1,6 @@
 //! The HTTP server: health, metrics, a JSON API and the console.
 //!
-//! Most routes only read, so they ask for no credentials. The intake of events is off by default. It is served on a loopback address
+//! Most routes only read. They ask for no credentials, unless `http.read` says so ([`readers`]). The intake of events is off by default. It is served on a loopback address
 //! only, unless each event needs a bearer token with the right to its verb. Then people can also sign in to the console, whose forms
 //! send events by the same way.
 //!
@@ -15,6 +15,7 @@ mod answer;
 mod proxy;
 mod senders;
 mod sessions;
+mod readers;
 pub mod intake;
 mod console;
 mod rollouts;
@@ -37,12 +38,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::problem;
+use self::readers::Readers;
 use self::senders::Rates;
 use self::serve::Certificate;
 use self::sessions::Sessions;
 use self::state::App;
 
-pub use self::options::Options;
+pub use self::options::{Options, ReadAccess};
 pub use self::proxy::{SHORTEST_PROXY_SECRET, SignInProxy};
 pub use self::rollouts::{VIEW_AGE, VIEW_PROBLEM};
 pub use self::senders::Senders;
@@ -100,21 +102,26 @@ pub async fn serve(
 
 /// Returns the router with all routes. The streams to live pages end at `stop`.
 fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
-    let mut router = console::routes()
+    let takes_events = options.events && (options.listen.ip().is_loopback() || shown.senders.is_some());
+    let (readers, sessions) = (Readers::default(), Sessions::default());
+    let rates = Rates::new(options.posts_per_second);
+    let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
+    let app = App { options: options.clone(), shown, rates, readers, sessions, streams, stop };
+    let read = console::pages()
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{id}", get(rollouts::one))
+        .route("/api/v1/answers", get(rollouts::answers))
+        .route_layer(middleware::from_fn_with_state(app.clone(), readers::check));
+    let mut router = read
+        .merge(console::entrance())
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/version", get(version))
-        .route("/api/v1/rollouts", get(rollouts::list))
-        .route("/api/v1/rollouts/{id}", get(rollouts::one))
-        .route("/api/v1/answers", get(rollouts::answers));
+        .route("/version", get(version));
     // `Options::problems` refuses the rest; this check keeps the intake closed also for unchecked options.
-    if options.events && (options.listen.ip().is_loopback() || shown.senders.is_some()) {
+    if takes_events {
         router = router.route("/api/v1/events", post(intake::take));
     }
-    let rates = Rates::new(options.posts_per_second);
-    let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
-    let app = App { options: options.clone(), shown, rates, sessions: Sessions::default(), streams, stop };
     router
         .fallback(console::missing)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -179,6 +186,10 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
             Err(reason) => text.push_str(&format!("[-] {name} {reason}\n")),
             Ok(()) => {}
         }
+    }
+    // A replica without the newest views of others does its own work all the same.
+    if let Some(problem) = app.shown.ages.problem() {
+        text.push_str(&format!("[!] views {problem}\n"));
     }
     text.push_str(if ready { "ready\n" } else { "not ready\n" });
     (status, text).into_response()

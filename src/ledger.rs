@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
+use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::view::AnswerView;
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{Scope, TemplateHash, Workload};
@@ -323,6 +323,7 @@ impl Ledger {
         let read_input = |(slot, value): (usize, &Vec<u8>)| Ok(read::<Slot>(&slot_key(workload, slot), value)?.input);
         let inputs = slots.iter().enumerate().map(read_input);
         let record = AuditRecord {
+            schema: AUDIT_SCHEMA,
             engine: ENGINE.to_owned(),
             workload: workload.clone(),
             n: tail.next_record,

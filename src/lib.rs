@@ -10,6 +10,7 @@ pub mod allocator;
 pub mod ports;
 pub mod clock;
 pub mod failpoints;
+pub mod panics;
 pub mod telemetry;
 pub mod metrics;
 pub mod supervise;

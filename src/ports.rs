@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bellwether_core::ids::{EffectId, Scope, TemplateHash, Workload};
@@ -454,6 +455,9 @@ pub trait Journals: Send + Sync {
     /// Asks the source of a partition's records to pause, or to go on. Records that are under way may still come. A source whose
     /// senders wait for their receipts need not do anything.
     fn pace(&self, _partition: Partition, _is_paused: bool) {}
+    /// Stops a partition of this process whose journal is broken, and sends [`Wake::Assigned`] for it after `delay`, if this process
+    /// still owns it. Its records wait meanwhile.
+    fn assign_again(&self, partition: Partition, delay: Duration);
 }
 
 /// The receiver of the journals of partitions that other processes own. The reader calls it on a thread of its own.
@@ -479,7 +483,8 @@ pub enum JournalError {
     /// others go on.
     #[error("{0}")]
     Asks(String),
-    /// The journal has wrong settings or unreadable entries: a person has to repair it.
+    /// The journal of this partition has wrong settings or unreadable entries: the partition waits until a person has repaired it,
+    /// and is tried again by [`Journals::assign_again`]. The others go on.
     #[error("{0}")]
     Broken(String),
 }

@@ -104,7 +104,7 @@ pub enum ShardEnd {
     Unknown(String),
     /// The partition waits for a person's command, and is assigned again.
     Asks(String),
-    /// The journal can't be used, and a person has to look.
+    /// The journal can't be used until a person has repaired it.
     Broken(String),
 }
 

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics;
+use crate::{failpoints, metrics, panics};
 
 /// The delay before a task is started again after its first panic in a row.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -118,17 +118,19 @@ impl Tasks {
     }
 }
 
-/// Runs a future, and turns a panic in it into an error with its message. The panic is logged and counted under `task`.
+/// Runs a future, and turns a panic in it into an error with its message. The panic is logged ([`panics`]) and counted under `task`.
 ///
 /// # Errors
 /// The message of the panic.
 pub async fn caught<T>(task: &'static str, future: impl Future<Output = T>) -> Result<T, String> {
+    let attempt = panics::named(task, async {
+        failpoints::panic_in(task);
+        future.await
+    });
     // The values that the future has changed are dropped with it, or are behind locks that tolerate poisoning.
-    AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
-        let message = panic_message(&*panic);
+    AssertUnwindSafe(attempt).catch_unwind().await.map_err(|panic| {
         metrics::task_panic(task);
-        tracing::error!(task, panic = message, "a task has panicked");
-        message
+        panic_message(&*panic)
     })
 }
 

@@ -1,6 +1,8 @@
 //! The log and the TLS provider, which are installed once per process. The log goes to standard error, because standard
 //! output is for the data that a command returns.
 //!
+//! Panics are lines of the log as well ([`panics`]).
+//!
 //! A thread of its own writes the log, so that a pipe or a terminal that takes no more delays nothing else. Lines that find
 //! the queue of that thread full are dropped and counted.
 
@@ -10,6 +12,8 @@ use std::sync::Once;
 use serde::Deserialize;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+use crate::panics;
 
 /// The lines that wait at most to be written: some megabytes.
 const WAITING_LINES: usize = 10_000;
@@ -74,7 +78,9 @@ impl Log {
             Format::Json => builder.json().try_init(),
         };
         // The error means that a subscriber is installed already, as in tests; that one stays.
-        drop(installed);
+        if installed.is_ok() {
+            panics::install();
+        }
         Log { _writer: writer, errors }
     }
 

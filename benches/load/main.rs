@@ -333,6 +333,10 @@ impl Journals for Counted<Embedded> {
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
         Ok(Box::new(Counted { inner: self.inner.open(partition).await?, written: self.written.clone() }))
     }
+
+    fn assign_again(&self, partition: Partition, delay: Duration) {
+        self.inner.assign_again(partition, delay);
+    }
 }
 
 #[async_trait]

@@ -109,6 +109,8 @@ pub struct Story {
     pub api_away: bool,
     /// Whether writes and probes fail although statuses come, as behind an admission webhook that does not answer.
     pub acts_fail: bool,
+    /// The failure of acts that fail. At the start no connection can be made.
+    pub failure: Failure,
     /// Whether the outcomes of acts are not told to the engine. They are told once this ends.
     pub acts_hang: bool,
     /// Whether no blocks are measured, not even gaps.
@@ -148,6 +150,7 @@ impl Story {
             away: false,
             api_away: false,
             acts_fail: false,
+            failure: Failure { kind: FailureKind::Unavailable, message: "connection refused".into() },
             acts_hang: false,
             silent: false,
             behaviour: None,
@@ -264,7 +267,7 @@ impl Story {
                     }
                 };
                 let outcome = if (self.api_away || self.acts_fail) && needs_api {
-                    Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "connection refused".into() })
+                    Outcome::Failed(self.failure.clone())
                 } else {
                     self.model.perform(&effect, self.now)
                 };

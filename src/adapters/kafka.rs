@@ -38,6 +38,7 @@ mod ownership;
 mod queue;
 mod intake;
 mod reader;
+mod unstable;
 mod tail;
 mod hanging;
 mod lag;
@@ -211,6 +212,10 @@ impl Journals for Kafka {
 
     fn pace(&self, partition: Partition, is_paused: bool) {
         self.ownership.pace(partition, is_paused);
+    }
+
+    fn assign_again(&self, partition: Partition, delay: Duration) {
+        self.ownership.restart(partition, delay);
     }
 }
 

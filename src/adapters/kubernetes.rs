@@ -26,7 +26,6 @@ use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::status::Preflight;
 use bellwether_core::policy::{Policy, RouterKind, Traffic};
 use bellwether_core::time::Span;
-use kube::Client;
 use kube::config::{Config, Kubeconfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -34,9 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::ports::{Cluster, Epoch, PodDirectory, PodFacts, PodTemplate, StatusSource, Wake};
+use crate::secret::SecretError;
 
 mod providers;
-mod proxy;
+mod kubeconfig;
+mod token_file;
 mod api_kind;
 mod marks;
 pub mod template;
@@ -67,7 +68,7 @@ mod server_facts;
 #[cfg(test)]
 mod fake_api;
 
-pub use access::ApiVerb;
+pub use access::{ApiVerb, missing_rule};
 pub use events::KubernetesEvents;
 pub use release::Split;
 pub use review::KubernetesReviews;
@@ -113,6 +114,9 @@ pub enum ConnectError {
     /// There is neither a service account nor a usable kubeconfig.
     #[error("there is no service account and no usable kubeconfig: {0}")]
     NoCredentials(#[source] kube::config::KubeconfigError),
+    /// The file with the account's token can't be read, or is not one token.
+    #[error("the token of the Kubernetes client: {0}")]
+    Token(#[source] SecretError),
     /// The credentials can't be used.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[source] kube::Error),
@@ -135,17 +139,13 @@ impl Kubernetes {
     ///
     /// # Errors
     /// The kubeconfig or the credentials can't be used.
-    pub async fn connect(
-        options: &Options,
-        cluster_name: &str,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Kubernetes, ConnectError> {
-        let mut config = config(options).await?;
+    pub fn connect(options: &Options, cluster_name: &str, clock: Arc<dyn Clock>) -> Result<Kubernetes, ConnectError> {
+        let mut config = config(options)?;
         // One attempt per call: the engine decides on further attempts.
         config.default_retry = false;
         config.connect_timeout = Some(options.timeout.to_std());
         let url = Arc::from(config.cluster_url.to_string());
-        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        let client = token_file::client(config)?;
         Ok(Kubernetes {
             cluster: Arc::from(cluster_name),
             url,
@@ -362,19 +362,19 @@ impl Kubernetes {
     }
 }
 
-async fn config(options: &Options) -> Result<Config, ConnectError> {
+fn config(options: &Options) -> Result<Config, ConnectError> {
     let context = options.context.clone();
     if let Some(path) = &options.kubeconfig {
         let failed = |source| ConnectError::Kubeconfig { path: path.clone(), source };
         let file = Kubeconfig::read_from(path).map_err(failed)?;
-        return proxy::config(file, context).await.map_err(failed);
+        return kubeconfig::config(file, context).map_err(failed);
     }
     // A context belongs to a kubeconfig, so a configured one excludes the pod's service account.
     match Config::incluster() {
         Ok(config) if context.is_none() => Ok(config),
         _ => {
             let file = Kubeconfig::read().map_err(ConnectError::NoCredentials)?;
-            proxy::config(file, context).await.map_err(ConnectError::NoCredentials)
+            kubeconfig::config(file, context).map_err(ConnectError::NoCredentials)
         }
     }
 }

@@ -103,7 +103,7 @@ impl Prometheus {
     /// As [`Metrics::instant`]. A server without this endpoint (an older Thanos, a proxy) gives `Refused`.
     pub async fn server_version(&self) -> Result<String, MetricsError> {
         let url = self.endpoint("status/buildinfo");
-        let request = self.client.inner().get(url).headers(self.authorization().await?);
+        let request = self.client.inner().get(url).headers(self.authorization()?);
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let answer: ApiResponse<BuildInformation> = self.read(response).await?;
         let no_version = || MetricsError::Unreadable("the build information has no version".to_owned());
@@ -117,12 +117,11 @@ impl Prometheus {
     }
 
     /// Returns the `Authorization` header of a request, if it has one.
-    async fn authorization(&self) -> Result<HeaderMap, MetricsError> {
+    fn authorization(&self) -> Result<HeaderMap, MetricsError> {
         let mut headers = HeaderMap::new();
         let value = self
             .credentials
             .header(self.client.inner())
-            .await
             .map_err(|error| MetricsError::Unavailable(error.to_string()))?;
         headers.extend(value.map(|value| (AUTHORIZATION, value)));
         Ok(headers)
@@ -203,7 +202,7 @@ impl Prometheus {
             // The client's own `at()` takes whole seconds; this has milliseconds.
             .query("time", unix_seconds(at))
             .timeout(i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX));
-        let request = self.authorization().await?.into_iter().fold(request, |request, (name, value)| match name {
+        let request = self.authorization()?.into_iter().fold(request, |request, (name, value)| match name {
             Some(name) => request.header(name, value),
             None => request,
         });
@@ -227,7 +226,7 @@ impl Prometheus {
             ("timeout", format!("{}ms", self.timeout.as_millis())),
         ];
         let url = self.endpoint("query_range");
-        let request = self.client.inner().post(url).headers(self.authorization().await?).form(&form);
+        let request = self.client.inner().post(url).headers(self.authorization()?).form(&form);
         let response = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
         read_ranges(self.complete_data(query, self.read(response).await?)?)
     }
@@ -255,7 +254,7 @@ impl Prometheus {
     async fn query_type(&self, name: &str, purpose: Purpose) -> Result<Option<String>, MetricsError> {
         let _place = self.permit(purpose).await;
         let url = self.endpoint("metadata");
-        let request = self.client.inner().get(url).headers(self.authorization().await?);
+        let request = self.client.inner().get(url).headers(self.authorization()?);
         let response = request.query(&[("metric", name)]).send().await;
         let response = response.map_err(|error| self.unreachable(&error.without_url()))?;
         let answer: ApiResponse<BTreeMap<String, Vec<SeriesMetadata>>> = self.read(response).await?;

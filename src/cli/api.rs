@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bellwether_core::engine::view::{AnswerView, RolloutView};
-use reqwest::Url;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use super::tell;
+use super::{Common, tell};
 use crate::http::VIEW_PROBLEM;
+use crate::secret;
 
 /// A client of one daemon.
 pub struct ApiClient {
@@ -20,15 +22,23 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    /// Creates a client for the daemon at `base`, its URL without a path.
+    /// Creates a client for the daemon of `--api`, with the token and the authorities that the arguments name.
     ///
     /// # Errors
-    /// `base` is not a URL.
-    pub fn new(base: &str) -> anyhow::Result<ApiClient> {
-        let base =
-            Url::parse(base).with_context(|| format!("{base:?} is not a URL; write --api http://127.0.0.1:8080"))?;
-        let client =
-            bellwether_tools::http::client().timeout(Duration::from_secs(10)).build().context("no HTTP client")?;
+    /// `--api` is not a URL, or a file can't be read.
+    pub fn of(common: &Common) -> anyhow::Result<ApiClient> {
+        let base = Url::parse(&common.api)
+            .with_context(|| format!("{:?} is not a URL; write --api http://127.0.0.1:8080", common.api))?;
+        let mut client = bellwether_tools::http::client().timeout(Duration::from_secs(10));
+        if let Some(file) = &common.api_token_file {
+            let token = secret::bearer(&secret::read(file).context("--api-token-file")?)?;
+            client = client.default_headers([(AUTHORIZATION, token)].into_iter().collect());
+        }
+        if let Some(file) = &common.api_ca_file {
+            let pem = std::fs::read(file).with_context(|| format!("--api-ca-file {}", file.display()))?;
+            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
+        }
+        let client = client.build().context("no HTTP client")?;
         Ok(ApiClient { client, base, has_warned: AtomicBool::new(false) })
     }
 
@@ -56,6 +66,10 @@ impl ApiClient {
         url.query_pairs_mut().extend_pairs(filter);
         let unavailable = format!("{} does not answer; is the daemon running, and is --api right?", self.base);
         let response = self.client.get(url).send().await.context(unavailable)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let text = response.text().await.unwrap_or_default();
+            bail!("{} needs a token: {text}; name its file with --api-token-file", self.base);
+        }
         if !response.status().is_success() {
             bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
         }

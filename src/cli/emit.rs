@@ -279,7 +279,7 @@ pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
 
 /// Waits for the daemon's answer to the event, prints it on standard error, and returns its exit code.
 async fn answered(timeout: Span, shared: &super::Common, event: &CloudEvent) -> anyhow::Result<u8> {
-    let api = ApiClient::new(&shared.api)?;
+    let api = ApiClient::of(shared)?;
     let since = Stopwatch::start();
     loop {
         let found = api.answer(&[("source", &event.source), ("id", &event.id)]).await;

@@ -29,7 +29,7 @@ pub struct GetArgs {
 pub async fn run(args: &GetArgs, common: &Common) -> anyhow::Result<u8> {
     let filter = [("namespace", &args.namespace), ("workload", &args.workload), ("phase", &args.phase)];
     let filter: Vec<(&str, &str)> = filter.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
-    let rollouts = ApiClient::new(&common.api)?.rollouts(&filter).await?;
+    let rollouts = ApiClient::of(common)?.rollouts(&filter).await?;
     match common.output {
         Output::Json => {
             print(&(serde_json::to_string_pretty(&rollouts).context("can't encode the rollouts as JSON")? + "\n"))

@@ -159,7 +159,7 @@ fn put(proposal: &InitProposal, args: &InitArgs) -> anyhow::Result<()> {
 /// Reads the facts. The doubts are about the reading itself.
 async fn facts(config: &mut Config, target: &Target, args: &InitArgs) -> anyhow::Result<(InitFacts, Vec<Doubt>)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock));
     let cluster = cluster.context("set kubernetes.kubeconfig, as in --set kubernetes.kubeconfig=FILE")?;
     let facts = async {
         let mut doubts = Vec::new();

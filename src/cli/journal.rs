@@ -119,7 +119,7 @@ pub async fn run(args: &JournalArgs, common: &Common) -> anyhow::Result<u8> {
 }
 
 async fn adopt_all(config: &Config, up_to: Option<u64>) -> anyhow::Result<()> {
-    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::new(SystemClock)).await?;
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::new(SystemClock))?;
     let carried = cluster.epochs().await.map_err(|failure| anyhow!(failure.message))?;
     let journals = journals(config).await?;
     for partition in 0..journals.partitions() {

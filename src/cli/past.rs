@@ -50,7 +50,7 @@ pub async fn blocks(
     telemetry::install_tls();
     let prometheus = Prometheus::new(&config.prometheus).context("see [prometheus] in the configuration")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await;
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock));
     let cluster = cluster.context("see [kubernetes] in the configuration")?;
     let blocks = async {
         let preflight = cluster.preflight(workload, policy).await.map_err(|failure| anyhow!(failure.message))?;

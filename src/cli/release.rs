@@ -43,7 +43,7 @@ pub async fn run(args: &ReleaseArgs, common: &Common) -> anyhow::Result<u8> {
     let ReleaseArgs { workload, force, source, reason } = args;
     let config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
     telemetry::install_tls();
-    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::new(SystemClock)).await?;
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::new(SystemClock))?;
     let failed = |failure: Failure| anyhow!(failure.message);
     let split = cluster.split(workload).await.map_err(failed)?;
     if split.canary.is_none() && split.shares.is_empty() {

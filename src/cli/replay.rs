@@ -37,8 +37,7 @@ pub async fn run(args: ReplayArgs, common: &Common) -> anyhow::Result<u8> {
     let mut replayer = Replayer::default();
     let mut different = 0;
     for json in records(args.file.as_deref(), common).await? {
-        let record: AuditRecord =
-            serde_json::from_slice(&json).context("can't read a record; was it written by this version?")?;
+        let record = AuditRecord::read(&json).context("can't read a record of decisions")?;
         if args.workload.as_ref().is_some_and(|workload| *workload != record.workload.to_string()) {
             continue;
         }

@@ -77,7 +77,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let decoding = DecodeOptions::new(config.cluster.clone(), config.events.mapping.clone());
     let decoding = Arc::new(decoding.with_access(access));
 
-    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await?;
+    let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock))?;
     let prometheus = Arc::new(Prometheus::new(&config.prometheus)?);
     let mut tasks = Tasks::default();
     let mut backend = Backend::open(&config, wakes.clone(), &decoding, &mut tasks).await?;

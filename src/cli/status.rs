@@ -45,7 +45,7 @@ enum Until {
 /// # Errors
 /// The daemon does not answer, or has no such rollout.
 pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
-    let api = ApiClient::new(&common.api)?;
+    let api = ApiClient::of(common)?;
     let since = Stopwatch::start();
     let mut printed = String::new();
     loop {

@@ -23,7 +23,7 @@ pub struct WhyArgs {
 /// # Errors
 /// The daemon does not answer, or has no such rollout.
 pub async fn run(args: &WhyArgs, common: &Common) -> anyhow::Result<u8> {
-    let api = ApiClient::new(&common.api)?;
+    let api = ApiClient::of(common)?;
     let Some(rollout) = api.find(&args.workload).await? else {
         bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload);
     };

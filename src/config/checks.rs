@@ -103,7 +103,8 @@ impl Config {
         for (key, message) in self.http.problems() {
             problems.add(&["http", key], message);
         }
-        if self.http.authenticate && self.journal.kind == JournalKind::Kafka && self.http.stamp_key_file.is_none() {
+        let stamps = self.http.authenticate && self.http.events && self.journal.kind == JournalKind::Kafka;
+        if stamps && self.http.stamp_key_file.is_none() {
             problems.add(
                 &["http", "authenticate"],
                 "the events topic has to say who posted an event; set `stamp-key-file` to a secret that all replicas have",

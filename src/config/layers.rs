@@ -368,10 +368,10 @@ fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigProblem {
 /// that Kubernetes sets in every pod beside a Service named `bellwether`.
 fn is_not_a_setting(name: &str) -> bool {
     let nested = name.contains("__");
-    name == "API"
+    ["API", "API_TOKEN_FILE", "API_CA_FILE"].contains(&name)
         || name == "BY"
         || name == "CONFIG"
-        || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT"].contains(&name))
+        || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT", "PANIC"].contains(&name))
         || (!nested && (name.starts_with("SERVICE_") || name == "PORT" || name.starts_with("PORT_")))
 }
 

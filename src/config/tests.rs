@@ -397,6 +397,7 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         heartbeat = "30s"                                # default
         listen = "127.0.0.1:8080"                        # default
         posts-per-second = 10                            # default
+        read = "anonymous"                               # default
         timeout = "10s"                                  # default
 
         [journal]

@@ -16,8 +16,7 @@ use self::fleet::{FleetPage, FleetQuery, Wanted};
 use self::health::HealthPage;
 use self::rollout::{RolloutFacts, RolloutPage};
 use self::text::When;
-use self::visit::Visit;
-use super::answer::problem;
+use super::answer::{PostAnswer, problem};
 use super::rollouts::with_age;
 use super::state::App;
 use crate::show::ViewAges;
@@ -35,19 +34,26 @@ mod rollout;
 mod health;
 pub(super) mod live;
 
+pub(super) use self::visit::Visit;
+
 /// The largest body of a posted form, in bytes: that of a token with many groups in it.
 const FORM_LIMIT: usize = 64 << 10;
 
-/// Returns the routes of the console.
-pub(super) fn routes() -> Router<App> {
+/// Returns the routes of the pages with rollouts.
+pub(super) fn pages() -> Router<App> {
     Router::new()
         .route("/", get(fleet))
         .route("/rollouts/{id}", get(rollout))
         .route("/rollouts/{id}/act", get(act::page).post(act::send).layer(DefaultBodyLimit::max(FORM_LIMIT)))
-        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in).layer(DefaultBodyLimit::max(FORM_LIMIT)))
-        .route("/sign-out", post(sign_in::sign_out).layer(DefaultBodyLimit::max(FORM_LIMIT)))
         .route("/health", get(health))
         .route("/live", get(live::stream))
+}
+
+/// Returns the routes of the sign-in, and of the files that all pages have.
+pub(super) fn entrance() -> Router<App> {
+    Router::new()
+        .route("/sign-in", get(sign_in::page).post(sign_in::sign_in).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .route("/sign-out", post(sign_in::sign_out).layer(DefaultBodyLimit::max(FORM_LIMIT)))
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("console/style.css"))))
         .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("console/live.js"))))
         .route("/icon.svg", get(async || asset("image/svg+xml", include_str!("console/icon.svg"))))
@@ -68,7 +74,9 @@ struct Frame {
     /// The time at which the page was rendered.
     now: When,
     version: &'static str,
-    /// Whether people can sign in here and act.
+    /// Whether people can sign in here.
+    has_sign_in: bool,
+    /// Whether people who are signed in can act.
     acts: bool,
     /// The address of the page, to come back to it.
     here: String,
@@ -90,8 +98,9 @@ impl Frame {
             .session
             .as_ref()
             .map(|session| FrameUser { name: session.user.clone(), form_token: session.form_token().to_owned() });
-        let (acts, here) = (visit.acts, visit.here.clone());
-        Frame { section, live, problem: ages.problem(), now, version: env!("CARGO_PKG_VERSION"), acts, here, user }
+        let Visit { has_sign_in, acts, ref here, .. } = *visit;
+        let (here, version, problem) = (here.clone(), env!("CARGO_PKG_VERSION"), ages.problem());
+        Frame { section, live, problem, now, version, has_sign_in, acts, here, user }
     }
 
     fn form_token(&self) -> &str {
@@ -183,6 +192,15 @@ fn no_page(app: &App, visit: &Visit) -> Response {
 fn page_of(app: &App, visit: &Visit, status: StatusCode, message: String) -> Response {
     let frame = Frame::new("", String::new(), &app.shown.ages, app.shown.clock.now(), visit);
     render(status, &MissingPage { frame, message })
+}
+
+/// Returns the answer to a browser whose person may not read: the sign-in if it is not known who they are, and else the reason.
+pub(super) fn turned_back(app: &App, visit: &Visit, answer: PostAnswer) -> Response {
+    if answer.status == StatusCode::UNAUTHORIZED {
+        let to: String = form_urlencoded::byte_serialize(visit.here.as_bytes()).collect();
+        return visit::see(&format!("/sign-in?to={to}"));
+    }
+    page_of(app, visit, answer.status, answer.message)
 }
 
 /// Returns the answer to a request that no route takes: a page for a browser, and JSON for a program.

@@ -8,6 +8,17 @@ use axum::http::HeaderName;
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
+/// The clients that may read the API and the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadAccess {
+    /// Every client.
+    #[default]
+    Anonymous,
+    /// The holders of a token whose user has the right to it.
+    Token,
+}
+
 /// The settings of the HTTP server.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -18,6 +29,8 @@ pub struct Options {
     pub events: bool,
     /// Whether posted events need a bearer token, whose user and rights the API server is asked for.
     pub authenticate: bool,
+    /// The clients that may read.
+    pub read: ReadAccess,
     /// The audiences of tokens; empty for that of the API server.
     pub audiences: Vec<String>,
     /// The events that an address may post per second.
@@ -44,6 +57,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             events: false,
             authenticate: false,
+            read: ReadAccess::Anonymous,
             audiences: Vec::new(),
             posts_per_second: NonZeroU32::MIN.saturating_add(9),
             cert_file: None,
@@ -74,12 +88,29 @@ impl Options {
                 problems.push(("authenticate", message));
             }
         }
+        if self.read == ReadAccess::Token {
+            problems.extend(self.read_problem().map(|message| ("read", message)));
+        }
         if self.cert_file.is_some() != self.key_file.is_some() {
             let key = if self.cert_file.is_some() { "cert-file" } else { "key-file" };
             problems.push((key, "`cert-file` and `key-file` belong together; set both".to_owned()));
         }
         problems.extend(self.proxy_problem());
         problems
+    }
+
+    /// Returns the problem of readers with tokens.
+    fn read_problem(&self) -> Option<String> {
+        if !self.authenticate {
+            return Some("the tokens of readers are checked as those of senders; set `authenticate = true`".to_owned());
+        }
+        let is_plain = !self.listen.ip().is_loopback() && self.cert_file.is_none();
+        is_plain.then(|| format!("tokens would be sent to {} without TLS; set `cert-file` and `key-file`", self.listen))
+    }
+
+    /// Whether people can sign in to the console: to act, or to read.
+    pub(super) fn has_sign_in(&self) -> bool {
+        self.authenticate && (self.events || self.read == ReadAccess::Token)
     }
 
     /// Returns the name of the header in which a proxy names users; `None` if none is set, or if it is no name of a header.
@@ -102,8 +133,8 @@ impl Options {
                 format!("{name:?} is no name of a header, as \"X-Forwarded-User\" is one"),
             ));
         }
-        let is_acting = self.events && self.authenticate;
-        let message = "a proxy signs people in to act; set `events = true` and `authenticate = true`, or remove it";
-        (!is_acting).then(|| ("proxy-user-header", message.to_owned()))
+        let message = "a proxy signs people in to act or to read; set `authenticate = true`, and `events = true` or `read = \"token\"`, or \
+                       remove it";
+        (!self.has_sign_in()).then(|| ("proxy-user-header", message.to_owned()))
     }
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
+use bellwether_core::ids::Scope;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use secrecy::SecretString;
 
@@ -61,19 +62,23 @@ impl Senders {
                 return Err(PostAnswer::unsent(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()));
             }
         };
-        match self.reviews.may(&user, verb, &scope).await {
-            Ok(true) => {}
-            Ok(false) => {
-                refused(peer, HttpRefusal::Verb);
-                let name = &user.name;
-                let message =
-                    format!("{name} has no right to {verb} rollouts.bellwether.dev in {scope}; a role can give it");
-                return Err(PostAnswer::unsent(StatusCode::FORBIDDEN, message));
-            }
-            Err(failure) => return Err(unknown(&failure.message)),
+        if !self.may(&user, verb, &scope).await? {
+            refused(peer, HttpRefusal::Verb);
+            let name = &user.name;
+            let message =
+                format!("{name} has no right to {verb} rollouts.bellwether.dev in {scope}; a role can give it");
+            return Err(PostAnswer::unsent(StatusCode::FORBIDDEN, message));
         }
         let stamped = access.stamp(record, &user.name, &peer.0.to_string());
         stamped.ok_or_else(|| PostAnswer::busy("the daemon has no key for stamps; set http.stamp-key-file"))
+    }
+
+    /// Returns whether a user may do `verb` to the rollouts of `scope`.
+    ///
+    /// # Errors
+    /// The answer while the API server can't be asked.
+    pub(super) async fn may(&self, user: &User, verb: &str, scope: &Scope) -> Result<bool, PostAnswer> {
+        self.reviews.may(user, verb, scope).await.map_err(|failure| unknown(&failure.message))
     }
 
     /// Returns the user of a credential. A token is reviewed each time, so that one that is withdrawn counts no longer.
@@ -100,8 +105,8 @@ impl Senders {
 
 /// Returns the answer while the API server can't be asked.
 fn unknown(problem: &str) -> PostAnswer {
-    tracing::warn!(%problem, "the sender of a posted event could not be checked");
-    PostAnswer::busy("the API server can't be asked for the token's user and rights; send the event again")
+    tracing::warn!(%problem, "the sender of a request could not be checked");
+    PostAnswer::busy("the API server can't be asked for the token's user and rights; send the request again")
 }
 
 /// Returns the token of the header `Authorization`.

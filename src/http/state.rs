@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::options::Options;
+use super::readers::Readers;
 use super::senders::{Rates, Senders};
 use super::sessions::Sessions;
 use crate::clock::{Clock, Stopwatch};
@@ -59,6 +60,8 @@ pub(super) struct App {
     pub(super) options: Options,
     pub(super) shown: Shown,
     pub(super) rates: Rates,
+    /// The readers that were admitted lately.
+    pub(super) readers: Readers,
     /// The people who are signed in to the console.
     pub(super) sessions: Sessions,
     /// A permit for each stream to a live page.

@@ -1,5 +1,7 @@
 //! Tests of the server over a real socket.
 
+use std::num::NonZeroU32;
+
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
 use bellwether_core::ids::{Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
@@ -248,11 +250,12 @@ async fn a_rollout_of_another_replica_is_answered_with_its_age_and_an_unread_par
         ("/", 200, "<span class=\"sub\">seen 0."),
         ("/", 200, &format!("<strong>Incomplete.</strong> {unread}")),
         ("/rollouts/web-1", 200, "ago, from another replica's journal"),
+        ("/readyz", 200, &format!("[!] views {unread}\nready\n")),
         ("/metrics", 200, "bellwether_view_age_seconds "),
         ("/metrics", 200, "bellwether_rollouts{phase=\"stepping\"} 0"),
     ] {
         let answer = get(path).await.unwrap();
-        if path != "/metrics" {
+        if !["/metrics", "/readyz"].contains(&path) {
             let age: f64 = answer.headers()[VIEW_AGE].to_str().unwrap().parse().unwrap();
             assert!((0.2..30.0).contains(&age), "{path}: {age}");
             assert_eq!(answer.headers()[VIEW_PROBLEM], unread, "{path}");
@@ -416,6 +419,51 @@ fn tokens_are_taken_over_tls_alone_but_on_this_machine() {
 }
 
 #[test]
+fn readers_with_tokens_need_the_check_of_tokens_and_tls() {
+    let problems = |options: Options| options.problems();
+    let reading = || Options { read: ReadAccess::Token, ..Options::default() };
+    assert_eq!(problems(reading())[0].0, "read");
+    assert!(problems(Options { authenticate: true, ..reading() }).is_empty(), "on this machine");
+    let everywhere = Options { authenticate: true, listen: "0.0.0.0:8080".parse().unwrap(), ..reading() };
+    assert!(problems(everywhere.clone())[0].1.contains("without TLS"));
+    let (cert_file, key_file) = (Some("tls.crt".into()), Some("tls.key".into()));
+    assert!(problems(Options { cert_file, key_file, ..everywhere }).is_empty());
+}
+
+#[tokio::test]
+async fn a_reader_needs_a_token_with_the_right_to_get_and_probes_need_none() {
+    let posts_per_second = NonZeroU32::new(1000).unwrap();
+    let options = Options { read: ReadAccess::Token, authenticate: true, posts_per_second, ..Options::default() };
+    let (server, _posted) = server_with(options, Some(senders())).await;
+    let get = async |path: &str, token: Option<&str>| {
+        let request = client().get(format!("{}{path}", server.base));
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let read =
+        ["/", "/health", "/rollouts/web-1", "/live", "/api/v1/rollouts", "/api/v1/rollouts/web-1", "/api/v1/answers"];
+    for path in read {
+        for token in [None, Some("of-mallory")] {
+            let (code, text) = get(path, token).await;
+            assert!(code == 401 && !text.contains("web"), "{path} {token:?}: {code} {text}");
+        }
+    }
+    assert_eq!(server.refused("token").await, read.len());
+    for path in ["/livez", "/readyz", "/metrics", "/version", "/style.css", "/sign-in"] {
+        assert_eq!(get(path, None).await.0, 200, "{path}");
+    }
+    let (code, text) = get("/api/v1/rollouts", Some("of-bob")).await;
+    assert!(code == 403 && text.contains("bob has no right to get rollouts.bellwether.dev"), "{code} {text}");
+    assert_eq!(get("/api/v1/rollouts", Some("while-away")).await.0, 503);
+    for path in ["/", "/health", "/api/v1/rollouts", "/api/v1/answers"] {
+        assert_eq!(get(path, Some("of-jane")).await.0, 200, "{path}");
+    }
+    // The second request is within the time for which the first one's answer counts.
+    assert_eq!([get("/", Some("once")).await.0, get("/", Some("once")).await.0], [200, 200]);
+}
+
+#[test]
 fn a_proxys_header_needs_its_secret_and_a_check_of_senders() {
     let keys = |options: Options| options.problems().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     let named = |name: &str| Options { proxy_user_header: Some(name.to_owned()), ..Options::default() };
@@ -436,8 +484,8 @@ async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
 }
 
-/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort` and `pause`. Her token `once`
-/// is valid at the first review alone.
+/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort`, `pause` and `get`. Her token
+/// `once` is valid at the first review alone. `bob` has no right.
 #[derive(Default)]
 struct Pretended {
     reviews_of_once: std::sync::atomic::AtomicU32,
@@ -449,6 +497,7 @@ impl Reviews for Pretended {
         let user = |name: &str| User { name: name.to_owned(), uid: None, groups: Vec::new(), extra: BTreeMap::new() };
         match token.expose_secret() {
             "of-jane" => Ok(Some(user("jane"))),
+            "of-bob" => Ok(Some(user("bob"))),
             "once" => {
                 let before = self.reviews_of_once.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 Ok((before == 0).then(|| user("jane")))
@@ -459,6 +508,10 @@ impl Reviews for Pretended {
     }
 
     async fn may(&self, user: &User, verb: &str, scope: &Scope) -> Result<bool, Failure> {
+        if verb == "get" {
+            assert_eq!(scope.to_string(), "prod");
+            return Ok(user.name == "jane");
+        }
         assert_eq!((user.name.as_str(), scope.to_string().as_str()), ("jane", "prod/shop/Deployment/web"));
         Ok(["request", "abort", "pause"].contains(&verb))
     }

@@ -211,6 +211,10 @@ impl Journals for Embedded {
         let number = self.shared.attempt(Shared::open).await?;
         Ok(Box::new(Handle { shared: Arc::clone(&self.shared), number, failed: false }))
     }
+
+    fn assign_again(&self, _: Partition, delay: Duration) {
+        self.shared.assign_after(delay);
+    }
 }
 
 /// An open journal.
@@ -267,7 +271,7 @@ impl Shared {
         result
     }
 
-    /// Notes a failure, and sends the daemon `Wake::Assigned` after a delay, so that it restores from the file.
+    /// Notes a failure, and sends the daemon `Wake::Assigned` after a delay that grows with each failure in a row.
     fn assign_again(&self, message: &str) {
         let delay = {
             let mut failures = self.failures();
@@ -275,6 +279,11 @@ impl Shared {
             *failures = Failures { count: before.saturating_add(1), last: message.to_owned(), written: None };
             RESTART_DELAY.saturating_mul(2_u32.saturating_pow(before)).min(MAX_RESTART_DELAY)
         };
+        self.assign_after(delay);
+    }
+
+    /// Sends the daemon `Wake::Assigned` after `delay`, so that it restores from the file.
+    fn assign_after(&self, delay: Duration) {
         let Some(wakes) = self.wakes.get().cloned() else { return };
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;

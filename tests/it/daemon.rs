@@ -42,6 +42,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod audit;
+mod broken;
 mod clock;
 mod console;
 mod followed;
@@ -135,6 +137,10 @@ impl Journals for Recorded<Embedded> {
         let inner = self.inner.open(partition).await?;
         Ok(Box::new(Recorded { inner, records: Arc::clone(&self.records) }))
     }
+
+    fn assign_again(&self, partition: Partition, delay: Duration) {
+        self.inner.assign_again(partition, delay);
+    }
 }
 
 #[async_trait]
@@ -206,6 +212,7 @@ struct RunningDaemon {
     decisions: broadcast::Receiver<Decision>,
     view: watch::Receiver<StatusView>,
     courses: Courses,
+    health: Health,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -240,6 +247,7 @@ impl Setting {
         let (decisions, view, courses) = (shows.decisions(), shows.watch(), shows.courses());
         let port = || Arc::new(self.world.clone());
         let executor = Executor::new(Arc::new(cluster), port(), port(), vec![port()]);
+        let health = Health::default();
         let sinks = executor.sinks();
         let engine = Engine::new("test".to_owned(), self.policies.clone(), Span::from_secs(86_400));
         let parts = Parts {
@@ -249,7 +257,7 @@ impl Setting {
                 journals: Arc::new(journals),
                 decoding: Arc::clone(&self.decoding),
                 board: shows,
-                health: Health::default(),
+                health: health.clone(),
                 blank: engine.with_sinks(sinks),
             },
             wakes: inbox,
@@ -262,7 +270,7 @@ impl Setting {
         };
         let task = runtime.spawn(daemon::run(parts));
         runtime.spawn(self.world.clone().watch(wakes.clone(), Arc::clone(&self.clock) as _));
-        RunningDaemon { runtime, wakes, decisions, view, courses, stop, task }
+        RunningDaemon { runtime, wakes, decisions, view, courses, health, stop, task }
     }
 
     /// Opens the journal's file, which is free when the last task of the previous daemon has ended.

@@ -16,7 +16,7 @@ fn an_empty_section_is_the_default() {
 
 #[test]
 fn invalid_settings_and_reserved_properties_are_refused_by_name() {
-    let rows: [(Value, &[&str]); 8] = [
+    let rows: [(Value, &[&str]); 11] = [
         (json!({ "brokers": " " }), &["kafka.brokers", "host:port"]),
         (json!({ "partitions": 0 }), &["kafka.partitions is 0"]),
         (json!({ "replication": 0 }), &["kafka.replication is 0"]),
@@ -25,6 +25,15 @@ fn invalid_settings_and_reserved_properties_are_refused_by_name() {
         (json!({ "properties": { "isolation.level": "read_uncommitted" } }), &["isolation.level", "relies on"]),
         (json!({ "properties": { "sasl.password": "hunter2" } }), &["sasl.password", "kafka.property-files"]),
         (json!({ "property-files": { "group.id": "/x" } }), &["group.id"]),
+        (
+            json!({ "security": { "protocol": "sasl-ssl", "mechanism": "OAUTHBEARER" } }),
+            &["kafka.security.mechanism is OAUTHBEARER", "SCRAM-SHA-512", "client certificates"],
+        ),
+        (json!({ "security": { "protocol": "sasl-plaintext" } }), &["kafka.security.mechanism is empty", "PLAIN"]),
+        (
+            json!({ "properties": { "sasl.oauthbearer.method": "oidc" } }),
+            &["sasl.oauthbearer.method", "without libcurl", "SCRAM"],
+        ),
     ];
     for (section, parts) in rows {
         let error = serde_json::from_value::<Options>(section).unwrap().validate().unwrap_err().to_string();
@@ -37,9 +46,15 @@ async fn the_error_of_a_client_names_the_property_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "hunter2\n").unwrap();
+    let lines = dir.path().join("lines");
+    std::fs::write(&lines, "hunter2\nhunter2\n").unwrap();
     let missing = PathBuf::from("/nowhere/password");
     let rows = [
         (json!({ "security": { "password-file": missing } }), "kafka.security.password-file: /nowhere/password"),
+        (
+            json!({ "security": { "password-file": lines } }),
+            "lines has a line break within the secret; write the secret alone",
+        ),
         (json!({ "property-files": { "ssl.keystore.password": missing } }), "/nowhere/password can't be read"),
         (json!({ "property-files": { "linger.ms": secret } }), "linger.ms"),
         (json!({ "property-files": { "no.such.thing": secret } }), "no.such.thing"),

@@ -56,8 +56,6 @@ pub fn configure(folder: &Path, server: &str) -> Vec<String> {
     let key = secret("key", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let stamp = secret("stamp", &|mark| format!("{mark}-{}", "0".repeat(32)));
     let kubernetes = secret("kubernetes", &|mark| mark.to_owned());
-    // The Kubernetes client takes a token file's line break for a part of the token.
-    std::fs::write(&kubernetes, std::fs::read_to_string(&kubernetes).unwrap().trim_end()).unwrap();
     let _ = secret("token", &|mark| mark.to_owned());
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -97,7 +95,7 @@ pub fn settings_in_environment() -> impl Iterator<Item = String> {
 
 /// Returns a command of the program with the configuration in `folder` alone. Its environment names proxies that take no
 /// connection: every server of the tests is on this machine.
-fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
+pub fn bellwether(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
     command.args(arguments).arg("--config").arg(folder.join("bellwether.toml")).env_remove("RUST_LOG");
     for name in settings_in_environment().chain(["NO_PROXY".to_owned(), "no_proxy".to_owned()]) {
@@ -123,7 +121,12 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon and waits until it runs. Its log is not read from then on.
     pub async fn start(folder: &Path) -> Self {
-        let mut process = bellwether(folder, &["run"]).spawn().unwrap();
+        Self::start_with(folder, &[]).await
+    }
+
+    /// Does as [`Daemon::start`], with these variables in the daemon's environment.
+    pub async fn start_with(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut process = bellwether(folder, &["run"]).envs(environment.iter().copied()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut log = String::new();
         loop {
@@ -211,4 +214,36 @@ async fn a_log_that_is_not_read_delays_nothing() {
         assert_eq!(answer.status(), reqwest::StatusCode::SERVICE_UNAVAILABLE, "event {event}");
     }
     assert!(daemon.stop().await.success());
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_panic_is_a_line_of_the_log_with_its_message_its_place_and_its_task() {
+    let folder = tempfile::tempdir().unwrap();
+    configure(folder.path(), &refusing_server().await);
+    let daemon = Daemon::start_with(folder.path(), &[("BELLWETHER_PANIC", "readiness")]).await.read();
+    bellwether::telemetry::install_tls();
+    let metrics = format!("{}/metrics", daemon.url);
+    let counted = async {
+        while !reqwest::get(&metrics)
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+            .contains("task_panics_total{task=\"readiness\"} 1")
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, counted).await.expect("the panic is counted in time");
+    let log = daemon.stop().await;
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let panics: Vec<_> =
+        lines.iter().map(|line| &line["fields"]).filter(|fields| fields["panic"].is_string()).collect();
+    assert_eq!(panics.len(), 1, "{panics:#?}");
+    let has = |field: &str, part: &str| panics[0][field].as_str().is_some_and(|text| text.contains(part));
+    assert!(has("panic", "the task readiness panics") && has("task", "readiness"), "{panics:#?}");
+    assert!(has("place", "src/failpoints.rs:") && has("message", "a task has panicked"), "{panics:#?}");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::{configure, refusing_server, run_and_print};
+use crate::process::{bellwether, configure, refusing_server, run_and_print};
 
 /// Starts a proxy that leads every tunnel to `server`. Returns its address and the number of its tunnels.
 async fn proxy_to(server: String) -> (String, Arc<AtomicUsize>) {
@@ -51,4 +51,17 @@ async fn the_api_server_is_reached_through_the_proxy_that_the_kubeconfig_names()
     let (_, printed) = run_and_print(folder.path(), &["check", "--online"]).await;
     assert!(printed.contains("401"), "{printed}");
     assert!(tunnels.load(Ordering::Relaxed) > 0, "{printed}");
+}
+
+#[tokio::test]
+async fn a_list_of_exceptions_that_no_parser_takes_as_a_whole_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = refusing_server().await;
+    configure(folder.path(), &server);
+    for excepted in ["registry.example,", ",,", "<local>, 10.*"] {
+        let mut command = bellwether(folder.path(), &["check", "--online"]);
+        let output = command.env("NO_PROXY", excepted).output().await.unwrap();
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(printed.contains("401") && !printed.contains("NO_PROXY"), "{excepted}: {printed}");
+    }
 }

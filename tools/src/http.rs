@@ -27,10 +27,13 @@ pub fn client() -> reqwest::ClientBuilder {
 /// Returns the hosts, domains and networks for which no proxy is used, separated by commas: those of `NO_PROXY` and the
 /// addresses of this machine.
 pub fn direct_addresses() -> String {
-    variable("NO_PROXY").map_or_else(|| THIS_MACHINE.to_owned(), |excepted| format!("{THIS_MACHINE},{excepted}"))
+    let excepted = variable("NO_PROXY").unwrap_or_default();
+    // A list may end in a comma, and an empty entry means nothing.
+    let entries = THIS_MACHINE.split(',').chain(excepted.split(',').map(str::trim)).filter(|entry| !entry.is_empty());
+    entries.collect::<Vec<_>>().join(",")
 }
 
 /// Returns the value of a variable in capital or, as curl has them, in small letters; `None` if it is not set or empty.
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     [name.to_owned(), name.to_lowercase()].iter().filter_map(|name| std::env::var(name).ok()).find(|it| !it.is_empty())
 }

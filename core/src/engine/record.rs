@@ -16,6 +16,9 @@ use crate::time::Span;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AuditRecord {
+    /// [`AUDIT_SCHEMA`] of the version that wrote it; 0 for those from before schemas were numbered, which have the same fields.
+    #[serde(default)]
+    pub schema: u32,
     /// The version of the program that decided.
     pub engine: String,
     /// The workload of the inputs and decisions.
@@ -33,7 +36,43 @@ pub struct AuditRecord {
     pub decisions: Vec<Decision>,
 }
 
+/// The schema of the records that this version writes, which `docs/audit.md` describes. It is raised when a described field goes or
+/// changes its meaning. A further field does not raise it.
+pub const AUDIT_SCHEMA: u32 = 1;
+
+/// The reason why a record can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableRecord {
+    /// It is no record.
+    #[error("it is not a record of decisions: {0}")]
+    Form(#[from] serde_json::Error),
+    /// A newer version has written it.
+    #[error(
+        "it has schema {0}, and this version reads up to {AUDIT_SCHEMA}; read it with the version of Bellwether that wrote it"
+    )]
+    Newer(u32),
+}
+
+/// The part of a record that every version can read.
+#[derive(Debug, Deserialize)]
+struct RecordHead {
+    #[serde(default)]
+    schema: u32,
+}
+
 impl AuditRecord {
+    /// Reads a record from its JSON.
+    ///
+    /// # Errors
+    /// It is no record, or has a schema that this version does not know.
+    pub fn read(json: &[u8]) -> Result<AuditRecord, UnreadableRecord> {
+        let RecordHead { schema } = serde_json::from_slice(json)?;
+        if schema > AUDIT_SCHEMA {
+            return Err(UnreadableRecord::Newer(schema));
+        }
+        Ok(serde_json::from_slice(json)?)
+    }
+
     fn policies(&self) -> Vec<Policy> {
         self.policies.iter().map(|policy| Policy::clone(policy)).collect()
     }

@@ -181,6 +181,16 @@ impl Hold {
         cause.continues(&self.cause) && same_report
     }
 
+    /// Takes over the explanation of a cause that continues the hold, if it names a failure that the hold does not name: a phase
+    /// that waited for an answer may later lack a permission.
+    pub fn explain(&mut self, reason: Reason) {
+        if let Reason::Failing { message, .. } = &reason
+            && !matches!(&self.reason, Reason::Failing { message: known, .. } if known == message)
+        {
+            self.reason = reason;
+        }
+    }
+
     /// Returns the time at which the hold is given up; `None`: never.
     pub fn expires(&self, policy: &Policy) -> Option<Timestamp> {
         self.cause.patience(policy).map(|patience| self.unseen.after(patience.after(self.since)))

@@ -237,9 +237,9 @@ impl Rollout {
         // Without a status it is not known whether a cause has come or gone, except for a person's.
         let is_unseen = self.unseen_since.is_some();
         let cause = if is_unseen { self.paused_or_frozen(context) } else { self.hold_cause(context) };
-        match (cause, &self.current.hold) {
+        match (cause, &mut self.current.hold) {
             (None, _) if is_unseen => {}
-            (Some((cause, reason)), Some(hold)) if hold.is_continued_by(&cause, &reason) => {}
+            (Some((cause, reason)), Some(hold)) if hold.is_continued_by(&cause, &reason) => hold.explain(reason),
             (Some((cause, reason)), _) => {
                 self.current.release(now);
                 self.current.hold = Some(Hold { since: now, cause, reason: reason.clone(), unseen: Span::ZERO });

@@ -1,7 +1,9 @@
 //! Whose fault it is when pods do not run, and what follows while the canary has traffic.
 
+use bellwether_core::engine::show;
 use bellwether_core::ids::Weight;
 use bellwether_core::input::effect::{Act, ClusterAct};
+use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::rollout::ending::Ending;
 use bellwether_core::rollout::phase::Phase;
 use bellwether_core::time::Span;
@@ -66,6 +68,29 @@ fn a_probe_that_fails_beyond_the_deadline_is_not_held_against_the_version() {
     story.acts_fail = true;
     assert_eq!(story.run(HOUR), None, "the failing removal of the canary holds it");
     assert!(story.engine.state(&workload()).unwrap().quarantine.is_empty(), "{:#?}", story.whys());
+}
+
+#[test]
+fn a_hold_names_the_verb_that_is_refused_after_it_has_begun() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    run_until(&mut story, |story| story.rollout().phase() == Phase::Stepping);
+    story.acts_fail = true;
+    story.run_until_held("connection refused");
+    assert_eq!(story.rollout().phase(), Phase::Promoting, "{:#?}", story.whys());
+    let since = |story: &Story| story.rollout().current.hold.as_ref().map(|hold| hold.since);
+    let began = since(&story);
+    let refused = "User \"bellwether\" cannot patch resource \"deployments\"";
+    story.failure = Failure { kind: FailureKind::Forbidden, message: refused.to_owned() };
+    (0..60).for_each(|_| story.second());
+    let shown = show::view(story.rollout());
+    assert!(
+        shown.held.as_ref().is_some_and(|held| held.contains(refused)) && shown.reason.contains(refused),
+        "{shown:#?}"
+    );
+    assert_eq!(since(&story), began, "it is the same hold");
+    story.acts_fail = false;
+    assert_eq!(story.run(HOUR), Some(Ending::Promoted), "{:#?}", story.whys());
 }
 
 #[test]

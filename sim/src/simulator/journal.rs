@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::engine::record::{AuditRecord, ENGINE, requests_rollout};
+use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord, ENGINE, requests_rollout};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
 use bellwether_core::ids::{EffectId, EventId, Scope, Workload};
 use bellwether_core::input::command::Freeze;
@@ -101,6 +101,7 @@ impl SimulatedJournal {
         self.intents.extend(transition.effects.iter().map(|effect| effect.id.clone()));
         self.decisions.extend(transition.decisions.clone());
         self.records.push(AuditRecord {
+            schema: AUDIT_SCHEMA,
             engine: ENGINE.into(),
             workload: workload.clone(),
             n: self.records.len() as u64,

@@ -36,6 +36,14 @@ pub enum KafkaClientError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// A file with a password that has several lines.
+    #[error("kafka.{setting}: {path} has a line break within the secret; write the secret alone into it, in one line", path = path.display())]
+    Lines {
+        /// The key within `[kafka]` that names the file.
+        setting: String,
+        /// The path of the file.
+        path: PathBuf,
+    },
     /// A configuration that librdkafka refuses.
     #[error("librdkafka refuses the configuration: {0}")]
     Client(String),

@@ -12,7 +12,6 @@
 )]
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,8 +34,8 @@ use super::ownership::{Ownership, PollerCommand};
 use super::queue::{FillLevel, WakeQueue};
 use super::reader::Readers;
 use super::secrets::SecretFiles;
-use crate::metrics;
 use crate::ports::{EventRecord, Partition, Wake};
+use crate::{metrics, panics};
 
 /// The time for the daemon to release revoked partitions.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -350,7 +349,12 @@ impl Poller {
         while !self.stop.load(Ordering::SeqCst) && !self.queue.wakes.is_closed() {
             self.pulse.mark();
             if self.secrets.have_changed() {
-                return Ok(PollEnd::NewSecrets);
+                match self.consumer.context().options.group_consumer() {
+                    Ok(_) => return Ok(PollEnd::NewSecrets),
+                    Err(error) => {
+                        tracing::error!(%error, "the new Kafka credentials can't be used; the old ones stay in use")
+                    }
+                }
             }
             self.run_commands();
             let level = self.queue.flush();
@@ -497,7 +501,7 @@ impl Poller {
 /// Returns the text that was committed with an offset: the name of the committer's cluster. rdkafka panics on one that is not
 /// UTF-8, and such a text is not ours.
 pub(super) fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
-    catch_unwind(AssertUnwindSafe(|| offset.metadata().to_owned())).ok()
+    panics::expected(|| offset.metadata().to_owned())
 }
 
 /// Passes a record to the daemon. Two kinds of records are dropped: those that were fetched before their partition was
@@ -533,12 +537,9 @@ fn record(message: &BorrowedMessage<'_>) -> EventRecord {
 /// such a header gets the name U+FFFD and no value.
 pub(super) fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
     let Some(headers) = message.headers() else { return Vec::new() };
-    let read = |index| {
-        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
-        match header {
-            Ok(header) => header.map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())),
-            Err(_) => Some((char::REPLACEMENT_CHARACTER.to_string(), Vec::new())),
-        }
+    let read = |index| match panics::expected(|| headers.try_get(index)) {
+        Some(header) => header.map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())),
+        None => Some((char::REPLACEMENT_CHARACTER.to_string(), Vec::new())),
     };
     (0..headers.count()).filter_map(read).collect()
 }

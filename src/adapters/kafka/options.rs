@@ -41,6 +41,13 @@ const RESERVED: [&str; 16] = [
     "transactional.id",
 ];
 
+/// The SASL mechanisms that the linked librdkafka has. `GSSAPI` needs a library of the system, and `OAUTHBEARER` with the method `oidc` needs
+/// libcurl; it is built with neither.
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// The beginning of the names of the properties of `OAUTHBEARER`.
+const OAUTH: &str = "sasl.oauthbearer.";
+
 /// The placeholder for the cluster's name in the names of the group and the topics.
 const CLUSTER: &str = "{{cluster}}";
 
@@ -215,6 +222,13 @@ impl Options {
                 return Err(KafkaClientError::Property { name: name.clone(), reason });
             }
         }
+        self.security.validate()?;
+        let mut names = self.properties.keys().chain(self.property_files.keys());
+        if let Some(name) = names.find(|name| name.starts_with(OAUTH)) {
+            let reason = "this program can't get tokens for OAUTHBEARER, as its librdkafka is built without libcurl; use a SCRAM mechanism \
+                          over TLS, or client certificates";
+            return Err(KafkaClientError::Property { name: name.clone(), reason });
+        }
         match self.properties.keys().find(|name| SECRET.contains(&name.as_str())) {
             Some(name) => {
                 let reason = "it holds a secret; put it into a file and name that in kafka.property-files";
@@ -318,6 +332,19 @@ fn unless_set(config: &mut ClientConfig, name: &str, value: &str) {
 }
 
 impl Security {
+    /// Checks that a SASL protocol has a mechanism that this program has.
+    fn validate(&self) -> Result<(), KafkaClientError> {
+        let is_sasl = matches!(self.protocol, Protocol::SaslPlaintext | Protocol::SaslSsl);
+        let mechanism = self.mechanism.as_deref().unwrap_or_default();
+        if !is_sasl || MECHANISMS.contains(&mechanism) {
+            return Ok(());
+        }
+        let remedy = "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or use client certificates with protocol = \"ssl\"; this program has \
+                      neither OAUTHBEARER nor GSSAPI";
+        let value = if mechanism.is_empty() { "empty" } else { mechanism }.to_owned();
+        Err(KafkaClientError::Setting { setting: "security.mechanism", value, remedy })
+    }
+
     fn apply(&self, config: &mut ClientConfig) -> Result<(), KafkaClientError> {
         let Self { protocol, mechanism, username, password_file, ca_file, cert_file, key_file, key_password_file } =
             self;
@@ -347,10 +374,10 @@ impl Security {
             }
         }
         if let Some(path) = password_file {
-            config.set("sasl.password", secret("security.password-file", path)?);
+            config.set("sasl.password", password("security.password-file", path)?);
         }
         if let Some(path) = key_password_file {
-            config.set("ssl.key.password", secret("security.key-password-file", path)?);
+            config.set("ssl.key.password", password("security.key-password-file", path)?);
         }
         Ok(())
     }
@@ -364,4 +391,13 @@ fn secret(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
         source,
     })?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Returns the content of a file with a password, which is one line.
+fn password(setting: &str, path: &Path) -> Result<String, KafkaClientError> {
+    let text = secret(setting, path)?;
+    if text.contains(['\n', '\r']) {
+        return Err(KafkaClientError::Lines { setting: setting.to_owned(), path: path.to_owned() });
+    }
+    Ok(text)
 }

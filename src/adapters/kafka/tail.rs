@@ -3,6 +3,9 @@
 //! Its client is no member of the group, commits no offset and writes nothing. Every two seconds it fetches the records since the last
 //! round and stops at the end, so a round tells what was committed when it began, and nothing is fetched between two rounds. A
 //! partition is read from its beginning when it is followed for the first time, and again after this process has owned it.
+//!
+//! Behind an open transaction nothing can be read. Every ten seconds the ends of the partitions are compared, and a partition with one
+//! does not count as read, so that its view grows old ([`Unstable`]).
 #![expect(
     clippy::disallowed_methods,
     reason = "deadlines of blocking calls on a thread of its own; the engine does not see them"
@@ -19,18 +22,24 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::connections::{self, ReadingClient};
+use super::connections::ReadingClient;
 use super::error::KafkaClientError;
+use super::hanging;
 use super::options::Options;
 use super::ownership::Ownership;
-use super::reader;
+use super::reader::{self, Readers};
 use super::secrets::SecretFiles;
+use super::unstable::{Ends, Unstable};
 use crate::clock::Stopwatch;
 use crate::metrics;
 use crate::ports::{JournalFollower, Partition};
 
 /// The time between two rounds.
 const ROUND_EVERY: Duration = Duration::from_secs(2);
+/// The rounds between two looks at the ends of the partitions.
+const LOOK_EVERY: u32 = 5;
+/// The time for the brokers to tell the ends.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time without a record after which a round fails.
 const SILENCE: Duration = Duration::from_secs(10);
 /// The time that one poll waits for a record.
@@ -55,7 +64,9 @@ pub(super) fn start(
         ownership,
         follower,
         secrets: SecretFiles::new(options),
-        consumer: None,
+        readers: None,
+        rounds: 0,
+        unstable: Unstable::default(),
         next: BTreeMap::new(),
         unowned: BTreeSet::new(),
         problem: None,
@@ -74,8 +85,11 @@ struct Tail {
     ownership: Arc<Ownership>,
     follower: Box<dyn JournalFollower>,
     secrets: SecretFiles,
-    /// The client; `None` until the first round, and after a change of the credentials.
-    consumer: Option<ReadingClient>,
+    /// The clients; `None` until the first round, and after a change of the credentials.
+    readers: Option<Readers>,
+    /// The rounds so far.
+    rounds: u32,
+    unstable: Unstable,
     /// The followed partitions, each with the offset of its next record.
     next: BTreeMap<Partition, Offset>,
     /// The partitions that this process did not own at the last round.
@@ -112,15 +126,31 @@ impl Tail {
             return Ok(());
         }
         if self.secrets.have_changed() {
-            self.consumer = None;
+            self.readers = None;
         }
-        let consumer = match self.consumer.take() {
-            Some(consumer) => consumer,
-            None => connections::connect(&self.options.reader()?)?,
+        let readers = match self.readers.take() {
+            Some(readers) => readers,
+            None => Readers::connect(&self.options)?,
         };
-        let consumer = self.consumer.insert(consumer);
-        let round = Round { topic: &self.options.journal_topic, consumer, follower: &mut *self.follower };
-        round.run(&mut self.next)
+        let readers = self.readers.insert(readers);
+        let (topic, unstable) = (&self.options.journal_topic, &mut self.unstable);
+        let round = Round {
+            topic,
+            consumer: &readers.committed,
+            follower: &mut *self.follower,
+            unstable,
+            fed: BTreeSet::new(),
+        };
+        round.run(&mut self.next)?;
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds % LOOK_EVERY == 1 {
+            let ends = ends(readers, topic, self.next.keys().copied())?;
+            for (partition, offset) in self.unstable.look(&ends) {
+                let problem = hanging::describe(&self.options, readers, topic, partition, offset);
+                tracing::warn!(partition, %problem, "the rollouts of another replica are shown as they were before a transaction");
+            }
+        }
+        Ok(())
     }
 
     /// Chooses the partitions to follow: those that were not owned at two rounds. In a rebalance a partition is often back at once.
@@ -139,11 +169,39 @@ impl Tail {
     }
 }
 
+/// Returns the ends of partitions. The last stable offsets are asked for first, so that a transaction that begins meanwhile shows as an
+/// open one and not as none.
+fn ends(
+    readers: &Readers,
+    topic: &str,
+    partitions: impl Iterator<Item = Partition>,
+) -> Result<BTreeMap<Partition, Ends>, KafkaClientError> {
+    let failed = |error: KafkaError| KafkaClientError::Read { topic: topic.to_owned(), problem: error.to_string() };
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, partition, Offset::End).map_err(failed)?;
+    }
+    let stable = readers.committed.offsets_for_times(list.clone(), ENDS_TIMEOUT).map_err(failed)?;
+    let all = readers.all.offsets_for_times(list, ENDS_TIMEOUT).map_err(failed)?;
+    let both = stable.elements().into_iter().filter_map(|element| {
+        let partition = element.partition();
+        match (element.offset(), all.find_partition(topic, partition)?.offset()) {
+            (Offset::Offset(stable), Offset::Offset(end)) => Some((partition, Ends { stable, end })),
+            // The partition has no leader at the moment.
+            _ => None,
+        }
+    });
+    Ok(both.collect())
+}
+
 /// One reading of the followed partitions.
 struct Round<'a> {
     topic: &'a str,
     consumer: &'a ReadingClient,
     follower: &'a mut dyn JournalFollower,
+    unstable: &'a mut Unstable,
+    /// The partitions of which a record was read.
+    fed: BTreeSet<Partition>,
 }
 
 impl Round<'_> {
@@ -172,12 +230,17 @@ impl Round<'_> {
                     // Records after the end of the round belong to the next one.
                     if unread.contains(&message.partition()) {
                         next.insert(message.partition(), Offset::Offset(message.offset() + 1));
+                        self.unstable.passed(message.partition(), message.offset());
+                        self.fed.insert(message.partition());
                         pass_on(self.follower, &message);
                     }
                     last_record = Instant::now();
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) if unread.remove(&partition) => {
-                    self.follower.read(partition, as_of);
+                    // What was read is shown, also if it is not all.
+                    if self.fed.contains(&partition) || !self.unstable.hides(partition) {
+                        self.follower.read(partition, as_of);
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 // librdkafka retries by itself until the deadline of this loop.

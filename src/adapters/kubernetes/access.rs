@@ -54,6 +54,16 @@ pub fn required() -> Vec<ApiVerb> {
     all
 }
 
+/// Returns the remedy for missing verbs on a resource: the rule that the Role of the namespace, or without one the ClusterRole, needs.
+pub fn missing_rule(verbs: &[&str], group: &str, resource: &str, namespace: Option<&str>) -> String {
+    let role = namespace.map_or("the ClusterRole".to_owned(), |name| format!("the Role in namespace {name}"));
+    let quoted: Vec<String> = verbs.iter().map(|verb| format!("\"{verb}\"")).collect();
+    format!(
+        "add to {role} of the service account: - {{apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [{}]}}",
+        quoted.join(", ")
+    )
+}
+
 /// Returns those of the verbs that the API server does not allow to this account. Without a namespace it asks for all
 /// namespaces at once.
 ///

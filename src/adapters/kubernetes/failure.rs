@@ -6,6 +6,8 @@
 use bellwether_core::input::event::{Failure, FailureKind};
 use kube::core::Status;
 
+use super::access::missing_rule;
+
 /// The API server's whole message for a JSON Patch that does not fit the object, mostly because of a failed `test`.
 const PATCH_DID_NOT_APPLY: &str = "the server rejected our request due to an error in our request";
 
@@ -31,8 +33,10 @@ pub fn of_status(operation: &str, status: &Status) -> Failure {
         .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
     let kind = match status.code {
         403 if terminating => FailureKind::Gone,
-        // RBAC's message: `User "…" cannot patch resource "deployments" in API group "apps" in the namespace "shop"`.
-        403 if message.contains(" cannot ") && message.contains(" resource ") => FailureKind::Forbidden,
+        403 if message.contains(" cannot ") && message.contains(" resource ") => {
+            let remedy = remedy(&message).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            return new(FailureKind::Forbidden, format!("{operation}: {message}{remedy}"));
+        }
         401 => FailureKind::Unavailable,
         404 | 410 => FailureKind::Gone,
         409 => FailureKind::Conflict,
@@ -43,6 +47,16 @@ pub fn of_status(operation: &str, status: &Status) -> Failure {
         _ => FailureKind::Refused,
     };
     new(kind, format!("{operation}: {message}"))
+}
+
+/// Returns the rule that RBAC's message asks for, as in `User "…" cannot patch resource "deployments" in API group "apps" in the
+/// namespace "shop"`. `None` if the message has another form.
+fn remedy(message: &str) -> Option<String> {
+    let (verb, rest) = message.split_once("\" cannot ")?.1.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once("\" in API group \"")?;
+    let (group, place) = rest.split_once('"')?;
+    let namespace = place.split_once(" in the namespace \"").and_then(|(_, rest)| rest.split_once('"'));
+    Some(missing_rule(&[verb], group, resource, namespace.map(|(namespace, _)| namespace)))
 }
 
 /// Returns a failure with this message.

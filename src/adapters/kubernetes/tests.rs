@@ -12,6 +12,6 @@ fn options_have_defaults_and_reject_unknown_keys() {
 #[tokio::test]
 async fn a_missing_kubeconfig_is_named() {
     let options = Options { kubeconfig: Some("/nowhere/kubeconfig".into()), ..Options::default() };
-    let failed = Kubernetes::connect(&options, "test", Arc::new(crate::clock::SystemClock)).await.err().unwrap();
+    let failed = Kubernetes::connect(&options, "test", Arc::new(crate::clock::SystemClock)).err().unwrap();
     assert!(failed.to_string().starts_with("kubeconfig /nowhere/kubeconfig: "), "{failed}");
 }

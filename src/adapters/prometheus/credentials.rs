@@ -1,16 +1,13 @@
-//! The credentials that are sent to Prometheus. Tokens are rotated by replacing a file, so a file is read again when
-//! its modification time changes.
+//! The credentials that are sent to Prometheus. Those in files are read again when the file changes.
 
 use std::error::Error;
-use std::path::PathBuf;
-use std::time::SystemTime;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, RequestBuilder, Url};
-use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
+use secrecy::ExposeSecret;
 
 use super::options::{Options, PrometheusSetupError};
+use crate::secret::SecretFile;
 
 /// The content of the header `Authorization`.
 pub enum Credentials {
@@ -22,38 +19,6 @@ pub enum Credentials {
     Basic(String, SecretFile),
     /// The header's value from the user name and password of the URL.
     Fixed(HeaderValue),
-}
-
-/// A secret in a file.
-pub struct SecretFile {
-    path: PathBuf,
-    /// The secret, and the file's modification time when it was read.
-    cached: Mutex<Option<(SystemTime, SecretString)>>,
-}
-
-impl SecretFile {
-    /// Returns the secret of an existing file, so that a wrong path is an error at the start and not at the first
-    /// query.
-    fn open(path: PathBuf) -> Result<SecretFile, PrometheusSetupError> {
-        std::fs::metadata(&path).map_err(|source| PrometheusSetupError::File { path: path.clone(), source })?;
-        Ok(SecretFile { path, cached: Mutex::new(None) })
-    }
-
-    /// Returns the secret, and reads the file again if it has changed.
-    async fn get(&self) -> Result<SecretString, PrometheusSetupError> {
-        let failed = |source| PrometheusSetupError::File { path: self.path.clone(), source };
-        let mut cached = self.cached.lock().await;
-        let modified = tokio::fs::metadata(&self.path).await.and_then(|data| data.modified()).map_err(failed)?;
-        if let Some((read_at, secret)) = &*cached
-            && *read_at == modified
-        {
-            return Ok(secret.clone());
-        }
-        let text = tokio::fs::read_to_string(&self.path).await.map_err(failed)?;
-        let secret = SecretString::from(text.trim().to_owned());
-        *cached = Some((modified, secret.clone()));
-        Ok(secret)
-    }
 }
 
 impl Credentials {
@@ -90,19 +55,19 @@ impl Credentials {
     ///
     /// # Errors
     /// The file can't be read, or has characters that a header can't contain. The error does not contain the secret.
-    pub async fn header(&self, http: &Client) -> Result<Option<HeaderValue>, PrometheusSetupError> {
+    pub fn header(&self, http: &Client) -> Result<Option<HeaderValue>, PrometheusSetupError> {
         // The request is never sent; reqwest makes the header of it.
         let unsent = || http.get("http://localhost");
         let (request, path) = match self {
             Credentials::None => return Ok(None),
             Credentials::Fixed(value) => return Ok(Some(value.clone())),
-            Credentials::Bearer(file) => (unsent().bearer_auth(file.get().await?.expose_secret()), &file.path),
+            Credentials::Bearer(file) => (unsent().bearer_auth(file.get()?.expose_secret()), file.path()),
             Credentials::Basic(name, file) => {
-                (unsent().basic_auth(name, Some(file.get().await?.expose_secret())), &file.path)
+                (unsent().basic_auth(name, Some(file.get()?.expose_secret())), file.path())
             }
         };
         let unusable = || PrometheusSetupError::Content {
-            path: path.clone(),
+            path: path.to_owned(),
             reason: "the file has characters that a header can't contain".to_owned(),
         };
         authorization(request).map(Some).ok_or_else(unusable)

@@ -7,6 +7,8 @@ use bellwether_core::time::Span;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretError;
+
 /// The connection to Prometheus, and the load that is put on it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -86,6 +88,9 @@ pub enum PrometheusSetupError {
     /// A header, given by its name, has a name or value with characters that can't be sent.
     #[error("prometheus.headers: {0:?} is not a header that can be sent")]
     Header(String),
+    /// A file with a secret can't be read, or is not one secret.
+    #[error("prometheus: {0}")]
+    Secret(#[from] SecretError),
     /// A file can't be read.
     #[error("{}: {source}", path.display())]
     File {

@@ -159,6 +159,16 @@ async fn a_partial_answer_is_used_if_the_options_accept_it() {
     assert_eq!(points.unwrap().len(), 1);
 }
 
+#[test]
+fn a_password_of_two_lines_is_refused_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "open\nsesame\n").unwrap();
+    let options = Options { username: Some("a".to_owned()), password_file: Some(file.clone()), ..Options::default() };
+    let error = Prometheus::new(&options).err().unwrap().to_string();
+    assert!(error.contains(&file.display().to_string()) && error.contains("in one line"), "{error}");
+}
+
 #[tokio::test]
 async fn a_token_is_read_again_when_its_file_changes() {
     let server = Server::start(Status::OK, ONE).await;
@@ -262,7 +272,7 @@ fn options_that_contradict_each_other_are_refused_by_name() {
         ),
         (
             Options { bearer_token_file: Some(file.clone()), ..Options::default() },
-            "/does/not/exist: No such file or directory (os error 2)",
+            "prometheus: the secret in /does/not/exist can't be read: No such file or directory (os error 2)",
         ),
         (
             Options { ca_file: Some(file), ..Options::default() },

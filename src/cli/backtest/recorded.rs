@@ -40,8 +40,7 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
         let place = || format!("line {}", index + 1);
         let value: Value = serde_json::from_slice(line).with_context(|| format!("{} is not JSON", place()))?;
         if value.get("inputs").is_some() {
-            let record = serde_json::from_value(value);
-            records.add(record.with_context(|| format!("{} is not a record of this version", place()))?);
+            records.add(AuditRecord::read(line).with_context(|| format!("{} can't be read", place()))?);
         } else if value.get("metrics").is_some() {
             let block: Block = serde_json::from_value(value).with_context(|| format!("{} is not a block", place()))?;
             if blocks.last().is_some_and(|last: &Block| block.from < last.to) {

@@ -1,6 +1,6 @@
 //! The reading of recordings, and the printed tables.
 
-use bellwether_core::engine::record::AuditRecord;
+use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord};
 use bellwether_core::ids::{EventId, RolloutId, Weight, Workload};
 use bellwether_core::input::event::{Event, Input};
 use bellwether_core::measure::block::{Reading, Sample};
@@ -154,7 +154,16 @@ fn records_of_decisions_become_one_case_per_rollout_with_its_recorded_decision()
         let inputs = events.into_iter().map(|event| Input { at: at(n), sight: None, event }).collect();
         let n = u64::try_from(n).unwrap();
         let (engine, workload) = ("0".to_owned(), workload.clone());
-        let record = AuditRecord { engine, workload, n, basis: None, policies: Vec::new(), inputs, decisions };
+        let record = AuditRecord {
+            schema: AUDIT_SCHEMA,
+            engine,
+            workload,
+            n,
+            basis: None,
+            policies: Vec::new(),
+            inputs,
+            decisions,
+        };
         serde_json::to_vec(&record).unwrap()
     };
     let lines = [

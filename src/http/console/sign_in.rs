@@ -73,7 +73,7 @@ pub(super) async fn page(
     visit: Visit,
     headers: HeaderMap,
 ) -> Response {
-    match app.actors() {
+    match app.sign_ins() {
         Some(actors) => {
             SignInPage::answer(&app, &visit, &query.to, proxied(actors, &headers).unwrap_or_default(), None)
         }
@@ -89,7 +89,7 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     form: Result<Form<SignInForm>, FormRejection>,
 ) -> Response {
-    let Some(actors) = app.actors() else { return no_page(&app, &visit) };
+    let Some(actors) = app.sign_ins() else { return no_page(&app, &visit) };
     let named = proxied(actors, &headers).unwrap_or_default();
     let again = |to: &str, failed| SignInPage::answer(&app, &visit, to, named.clone(), Some(failed));
     if let Some(answer) = turned_away(&app, peer, &headers) {

@@ -19,6 +19,11 @@ use crate::http::state::App;
 const FETCH_SITE: &str = "sec-fetch-site";
 
 impl App {
+    /// Returns the check of senders if people can sign in to the console; `None` if they can't.
+    pub(super) fn sign_ins(&self) -> Option<&Arc<Senders>> {
+        self.shown.senders.as_ref().filter(|_| self.options.has_sign_in())
+    }
+
     /// Returns the check of senders if people can act over HTTP; `None` if they can't.
     pub(super) fn actors(&self) -> Option<&Arc<Senders>> {
         self.shown.senders.as_ref().filter(|_| self.options.events)
@@ -34,7 +39,9 @@ impl App {
 pub(in crate::http) struct Visit {
     /// The session; `None` for a person who is not signed in.
     pub(super) session: Option<Arc<Session>>,
-    /// Whether people can sign in here and act.
+    /// Whether people can sign in here.
+    pub(super) has_sign_in: bool,
+    /// Whether people who are signed in can act.
     pub(super) acts: bool,
     /// The address of the page with its query.
     pub(super) here: String,
@@ -44,13 +51,21 @@ impl FromRequestParts<App> for Visit {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Visit, Infallible> {
-        let actors = app.actors();
-        let session = actors.and_then(|actors| {
+        let sign_ins = app.sign_ins();
+        let session = sign_ins.and_then(|senders| {
             let session = app.sessions.of(&parts.headers, app.cookie())?;
-            is_still_proxied(actors, &session, &parts.headers).then_some(session)
+            is_still_proxied(senders, &session, &parts.headers).then_some(session)
         });
         let here = parts.uri.path_and_query().map_or("/", |here| here.as_str());
-        Ok(Visit { session, acts: actors.is_some(), here: local(here).to_owned() })
+        let (has_sign_in, acts) = (sign_ins.is_some(), app.actors().is_some());
+        Ok(Visit { session, has_sign_in, acts, here: local(here).to_owned() })
+    }
+}
+
+impl Visit {
+    /// Returns the credential of the session; `None` for a person who is not signed in.
+    pub(in crate::http) fn credential(&self) -> Option<Credential> {
+        self.session.as_ref().map(|session| session.credential.clone())
     }
 }
 

@@ -17,6 +17,10 @@ impl Journals for Resting {
     async fn open(&self, _: Partition) -> Result<Box<dyn Journal>, JournalError> {
         Ok(Box::new(self.clone()))
     }
+
+    fn assign_again(&self, partition: Partition, _: Duration) {
+        panic!("the journal of partition {partition} is broken");
+    }
 }
 
 #[async_trait]

@@ -22,6 +22,10 @@ impl Journals for TwoPartitions {
     async fn open(&self, partition: Partition) -> Result<Box<dyn Journal>, JournalError> {
         Ok(Box::new(MemoryJournal { commits_left: if partition == self.stuck { 1 } else { u64::MAX } }))
     }
+
+    fn assign_again(&self, partition: Partition, _: Duration) {
+        panic!("the journal of partition {partition} is broken");
+    }
 }
 
 #[async_trait]
@@ -86,6 +90,10 @@ impl Journals for StuckOpening {
     fn pace(&self, partition: Partition, is_paused: bool) {
         assert_eq!(partition, self.stuck);
         self.paused.send_replace(is_paused);
+    }
+
+    fn assign_again(&self, partition: Partition, _: Duration) {
+        panic!("the journal of partition {partition} is broken");
     }
 }
 
@@ -184,6 +192,10 @@ impl Journals for Hanging {
 
     async fn open(&self, _: Partition) -> Result<Box<dyn Journal>, JournalError> {
         Ok(Box::new(MemoryJournal { commits_left: 1 }))
+    }
+
+    fn assign_again(&self, partition: Partition, _: Duration) {
+        panic!("the journal of partition {partition} is broken");
     }
 }
 

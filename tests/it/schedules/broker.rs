@@ -235,6 +235,11 @@ impl Journals for Broker {
         drop(state);
         Ok(Box::new(Handle { broker: self.clone(), partition, number }))
     }
+
+    fn assign_again(&self, partition: Partition, delay: Duration) {
+        self.revoke(partition);
+        self.assign(partition, delay);
+    }
 }
 
 impl Handle {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bellwether::adapters::kafka::{Kafka, Options};
 use bellwether::clock::Stopwatch;
 use bellwether::ports::{Batch, JournalFollower, Partition};
+use rdkafka::producer::Producer;
 use tokio::sync::mpsc;
 
 use super::{Daemon, PATIENCE, outside_the_group};
@@ -98,4 +99,39 @@ pub async fn followed(options: Options) {
     drop(journal);
     daemon.stop().await;
     assert_eq!(round(&mut calls).await.iter().filter(|call| matches!(call, Call::Begin(_))).count(), 4);
+}
+
+/// The calls of a while.
+async fn calls_for(calls: &mut mpsc::UnboundedReceiver<Call>, time: Duration) -> Vec<Call> {
+    let (mut seen, end) = (Vec::new(), tokio::time::Instant::now() + time);
+    while let Ok(Some(call)) = tokio::time::timeout_at(end, calls.recv()).await {
+        seen.push(call);
+    }
+    seen
+}
+
+/// Another program leaves a transaction open in the journal of partition 2. Nothing behind it can be read, so the partition does not count
+/// as read, and the others do, until the transaction has ended.
+pub async fn behind(options: Options) {
+    let owner = Kafka::connect(options.clone()).await.unwrap();
+    let (sender, mut calls) = mpsc::unbounded_channel();
+    let _tail = owner.follow(Box::new(Calls(sender))).unwrap();
+    round(&mut calls).await;
+    let mut config = super::client(&options);
+    config.set("transactional.id", "another-program").set("transaction.timeout.ms", "120000");
+    let foreign: rdkafka::producer::BaseProducer = config.create().unwrap();
+    foreign.init_transactions(PATIENCE).unwrap();
+    foreign.begin_transaction().unwrap();
+    let record = rdkafka::producer::BaseRecord::to(&options.journal_topic).partition(2).key("x/snap").payload("1");
+    foreign.send::<str, str>(record).map_err(|(error, _)| error).unwrap();
+    foreign.flush(PATIENCE).unwrap();
+
+    // Within two looks at the ends the partition counts as read no longer.
+    calls_for(&mut calls, Duration::from_secs(14)).await;
+    let later = calls_for(&mut calls, Duration::from_secs(10)).await;
+    let reads = |partition| later.iter().filter(|call| **call == Call::Read(partition)).count();
+    assert!(reads(2) == 0 && reads(1) >= 3, "{later:?}");
+    foreign.abort_transaction(PATIENCE).unwrap();
+    let ended = async { while calls.recv().await != Some(Call::Read(2)) {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the partition is not read again");
 }

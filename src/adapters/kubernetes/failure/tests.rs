@@ -25,11 +25,22 @@ fn each_answer_has_the_kind_of_its_next_attempt() {
 }
 
 #[test]
-fn a_missing_verb_keeps_the_api_servers_message() {
+fn a_missing_verb_keeps_the_api_servers_message_and_names_the_rule_that_grants_it() {
+    let of = |message: &str| {
+        let status = Status { code: 403, message: message.to_owned(), ..Status::default() };
+        of_status("patching", &status).message
+    };
     let message = r#"User "u" cannot patch resource "deployments" in API group "apps" in the namespace "shop""#;
-    let failure = of_status("patching", &Status { code: 403, message: message.to_owned(), ..Status::default() });
-    assert!(failure.message.contains("cannot patch resource \"deployments\""), "{}", failure.message);
-    assert!(failure.message.contains("namespace \"shop\""), "{}", failure.message);
+    let rule = r#"- {apiGroups: ["apps"], resources: ["deployments"], verbs: ["patch"]}"#;
+    let in_shop = format!("add to the Role in namespace shop of the service account: {rule}");
+    assert_eq!(of(message), format!("patching: {message}; {in_shop}"));
+    let of_a_lost_role = format!("{message}: RBAC: clusterrole.rbac.authorization.k8s.io \"bellwether\" not found");
+    assert_eq!(of(&of_a_lost_role), format!("patching: {of_a_lost_role}; {in_shop}"));
+    let everywhere = of(r#"User "u" cannot list resource "pods" in API group "" at the cluster scope"#);
+    let rule = r#"the ClusterRole of the service account: - {apiGroups: [""], resources: ["pods"], verbs: ["list"]}"#;
+    assert!(everywhere.ends_with(rule), "{everywhere}");
+    let other = r#"User "u" cannot use resource that has another name"#;
+    assert_eq!(of(other), format!("patching: {other}"), "a form without a rule");
 }
 
 #[test]

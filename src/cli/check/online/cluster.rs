@@ -25,7 +25,7 @@ const WHY: &str = "without it nothing is known of the workloads, and no rollout 
 /// Returns the findings about the cluster and the selected workloads.
 pub async fn findings(config: &Config, prometheus: Option<Arc<Prometheus>>) -> Vec<CheckFinding> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let cluster = match Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)).await {
+    let cluster = match Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock)) {
         Ok(cluster) => cluster,
         Err(error) => {
             let remedy =

@@ -70,6 +70,7 @@ fn error_finding(options: &Options, error: &KafkaClientError) -> CheckFinding {
         KafkaClientError::Secret { setting, .. } => {
             format!("name a file in kafka.{setting} that the daemon's user can read")
         }
+        KafkaClientError::Lines { setting, .. } => format!("name a file in kafka.{setting} with the secret alone, in one line"),
         KafkaClientError::Property { .. }
         | KafkaClientError::Setting { .. }
         | KafkaClientError::Client(_)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::input::event::Failure;
 
 use super::CheckFinding;
-use crate::adapters::kubernetes::{ApiVerb, Kubernetes};
+use crate::adapters::kubernetes::{ApiVerb, Kubernetes, missing_rule};
 use crate::config::Config;
 
 /// Returns a finding for each resource with a missing verb.
@@ -37,18 +37,11 @@ fn forbidden(missing: &[ApiVerb], namespace: Option<&str>) -> Vec<CheckFinding> 
     for (verb, group, resource) in missing {
         resources.entry((group, resource)).or_default().push(verb);
     }
-    let (place, role) = match namespace {
-        Some(name) => (format!("namespace {name}"), format!("the Role in namespace {name}")),
-        None => ("all namespaces".to_owned(), "the ClusterRole".to_owned()),
-    };
+    let place = namespace.map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
     let finding = |((group, resource), verbs): ((&str, &str), Vec<&str>)| {
         let full = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
         let text = format!("may not {} {full} in {place}", verbs.join(", "));
-        let quoted: Vec<String> = verbs.iter().map(|verb| format!("\"{verb}\"")).collect();
-        let rule = format!(
-            "add to {role} of the service account: - {{apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [{}]}}",
-            quoted.join(", ")
-        );
+        let rule = missing_rule(&verbs, group, resource, namespace);
         CheckFinding::problem("rbac", text, rule).because(consequence(&verbs))
     };
     resources.into_iter().map(finding).collect()

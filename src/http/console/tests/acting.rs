@@ -15,7 +15,7 @@ use crate::events::decode::{Decoded, decode};
 use crate::http::console::act::SOURCE;
 use crate::http::sessions::LENGTH;
 use crate::http::tests::{Server, senders_behind, server_of};
-use crate::http::{Options, SignInProxy};
+use crate::http::{Options, ReadAccess, SignInProxy};
 use crate::ports::{Delivery, EventRecord, Receipt};
 use crate::show::ViewAges;
 
@@ -460,4 +460,27 @@ async fn an_event_whose_fate_is_unknown_can_be_sent_again_as_the_same_one() {
         assert_eq!(page.field("event"), event);
         drop(posted);
     }
+}
+
+#[tokio::test]
+async fn a_person_signs_in_to_read_where_no_client_may_read_unknown() {
+    let options = Options { read: ReadAccess::Token, authenticate: true, ..Options::default() };
+    let (server, _posted) = server(options).await;
+    let mut browser = Browser::new(&server);
+    let page = browser.get("/rollouts/web-1?event=1").await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/sign-in?to=%2Frollouts%2Fweb-1%3Fevent%3D1"));
+    let form = browser.get(&page.location).await;
+    assert_eq!((form.status, form.field("to").as_str()), (200, "/rollouts/web-1?event=1"));
+    let page = browser.post("/sign-in", &[("token", "of-jane"), ("to", "/rollouts/web-1?event=1")]).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/rollouts/web-1?event=1"));
+    browser.keep(&page);
+    let page = browser.get("/rollouts/web-1").await;
+    assert!(page.status == 200 && page.body.contains("jane"), "{}", page.body);
+    assert!(!page.body.contains("/act?verb="), "no events are taken over HTTP, so no verb is offered");
+
+    let mut browser = Browser::new(&server);
+    let page = browser.post("/sign-in", &[("token", "of-bob")]).await;
+    browser.keep(&page);
+    let page = browser.get("/").await;
+    assert!(page.status == 403 && page.body.contains("bob has no right to get"), "{} {}", page.status, page.body);
 }
