@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod emit;
 pub mod gate;
 pub mod get;
+pub mod import;
 pub mod init;
 pub mod journal;
 pub mod load;
@@ -20,6 +21,7 @@ pub mod man;
 pub mod model;
 pub mod past;
 pub mod plan;
+pub mod proposal;
 pub mod release;
 pub mod replay;
 pub mod run;
@@ -118,6 +120,8 @@ pub enum CliCommand {
     Release(release::ReleaseArgs),
     /// Propose a configuration for a workload of the cluster.
     Init(init::InitArgs),
+    /// Convert objects of Argo Rollouts, Flagger or Kayenta.
+    Import(import::ImportArgs),
     /// Check the configuration, and with --online all that it names.
     Check(check::CheckArgs),
     /// Examine everything, and print the fix of each finding.
@@ -197,6 +201,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Why(args) => why::run(&args, &common).await,
         CliCommand::Release(args) => release::run(&args, &common).await,
         CliCommand::Init(args) => init::run(&args, &common).await,
+        CliCommand::Import(args) => import::run(&args, &common),
         CliCommand::Check(args) => check::run(&args, &common).await,
         CliCommand::Doctor(args) => doctor::run(&args, &common).await,
         CliCommand::Plan(args) => plan::run(&args, &common).await,

@@ -79,6 +79,7 @@ fn the_help_lists_the_commands_in_groups() {
 
             Policies:
               init       Propose a configuration for a workload of the cluster
+              import     Convert objects of Argo Rollouts, Flagger or Kayenta
               check      Check the configuration, and with --online all that it names
               doctor     Examine everything, and print the fix of each finding
               plan       Predict how soon a policy finds a bad version

@@ -37,6 +37,10 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["init", "prod/shop/StatefulSet/db"], 1, "", "prod/shop/db is a StatefulSet"),
         (&["init", "prod/shop/Deployment/web", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
         (&["init", "prod/shop/Deployment/web", "--set", NO_KUBECONFIG], 1, "", "kubeconfig no-such-file: "),
+        (&["import", "tests/import", "--output", "json"], 0, "\"decided-otherwise\"", ""),
+        (&["import", "Cargo.toml"], 1, "", "none of the objects gives a policy"),
+        (&["import", "no-such-file"], 1, "", "no-such-file can't be read"),
+        (&["import", "x.yaml", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
         (
             &[&PLAN[..], &["--rps", "100", "--share", "0.1%", "--output", "json"]].concat(),
