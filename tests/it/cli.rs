@@ -41,6 +41,7 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["import", "Cargo.toml"], 1, "", "none of the objects gives a policy"),
         (&["import", "no-such-file"], 1, "", "no-such-file can't be read"),
         (&["import", "x.yaml", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
+        (&["config", "schema"], 0, "\"$schema\"", ""),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
         (
             &[&PLAN[..], &["--rps", "100", "--share", "0.1%", "--output", "json"]].concat(),
