@@ -29,6 +29,7 @@ pub mod sinks;
 pub mod smoke;
 pub mod status;
 pub mod table;
+pub mod top;
 pub mod why;
 
 use std::io::Write;
@@ -112,6 +113,8 @@ pub enum CliCommand {
     Emit(Box<emit::EmitArgs>),
     /// List the rollouts.
     Get(get::GetArgs),
+    /// Show the rollouts live in the terminal.
+    Top(top::TopArgs),
     /// Print a rollout's state, or wait for its end.
     Status(status::StatusArgs),
     /// Explain a rollout's state by its checks and decisions.
@@ -197,6 +200,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match command {
         CliCommand::Emit(args) => emit::run(*args, &common).await,
         CliCommand::Get(args) => get::run(&args, &common).await,
+        CliCommand::Top(args) => top::run(&args, &common).await,
         CliCommand::Status(args) => status::run(&args, &common).await,
         CliCommand::Why(args) => why::run(&args, &common).await,
         CliCommand::Release(args) => release::run(&args, &common).await,
@@ -259,4 +263,4 @@ pub fn tell(text: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
