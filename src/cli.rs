@@ -2,6 +2,7 @@
 //! everything else to standard error, so that a pipe gets data alone.
 
 pub mod api;
+pub mod audit;
 pub mod backtest;
 pub mod calibrate;
 pub mod check;
@@ -119,6 +120,8 @@ pub enum CliCommand {
     Status(status::StatusArgs),
     /// Explain a rollout's state by its checks and decisions.
     Why(why::WhyArgs),
+    /// List the acts of people and tools, with their proofs and results.
+    Audit(audit::AuditArgs),
     /// Give a workload's traffic back to its stable, without a daemon.
     Release(release::ReleaseArgs),
     /// Propose a configuration for a workload of the cluster.
@@ -203,6 +206,7 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         CliCommand::Top(args) => top::run(&args, &common).await,
         CliCommand::Status(args) => status::run(&args, &common).await,
         CliCommand::Why(args) => why::run(&args, &common).await,
+        CliCommand::Audit(args) => audit::run(&args, &common).await,
         CliCommand::Release(args) => release::run(&args, &common).await,
         CliCommand::Init(args) => init::run(&args, &common).await,
         CliCommand::Import(args) => import::run(&args, &common),

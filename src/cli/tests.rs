@@ -76,6 +76,7 @@ fn the_help_lists_the_commands_in_groups() {
               top        Show the rollouts live in the terminal
               status     Print a rollout's state, or wait for its end
               why        Explain a rollout's state by its checks and decisions
+              audit      List the acts of people and tools, with their proofs and results
               release    Give a workload's traffic back to its stable, without a daemon
 
             Policies:

@@ -43,6 +43,8 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["import", "x.yaml", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
         (&["config", "schema"], 0, "\"$schema\"", ""),
         (&["top", "--api", nowhere], 1, "", "top needs a terminal"),
+        (&["audit", "--file", "no-such-file"], 1, "", "can't read no-such-file"),
+        (&["audit", "--shown", "--api", nowhere], 1, "", "is the daemon running"),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
         (
             &[&PLAN[..], &["--rps", "100", "--share", "0.1%", "--output", "json"]].concat(),
