@@ -2,6 +2,7 @@
 //! everything else to standard error, so that a pipe gets data alone.
 
 pub mod api;
+pub mod audit;
 pub mod backtest;
 pub mod calibrate;
 pub mod check;
@@ -13,6 +14,7 @@ pub mod doctor;
 pub mod emit;
 pub mod gate;
 pub mod get;
+pub mod import;
 pub mod init;
 pub mod journal;
 pub mod load;
@@ -20,6 +22,7 @@ pub mod man;
 pub mod model;
 pub mod past;
 pub mod plan;
+pub mod proposal;
 pub mod release;
 pub mod replay;
 pub mod run;
@@ -27,6 +30,7 @@ pub mod sinks;
 pub mod smoke;
 pub mod status;
 pub mod table;
+pub mod top;
 pub mod why;
 
 use std::io::Write;
@@ -116,14 +120,20 @@ pub enum CliCommand {
     Emit(Box<emit::EmitArgs>),
     /// List the rollouts.
     Get(get::GetArgs),
+    /// Show the rollouts live in the terminal.
+    Top(top::TopArgs),
     /// Print a rollout's state, or wait for its end.
     Status(status::StatusArgs),
     /// Explain a rollout's state by its checks and decisions.
     Why(why::WhyArgs),
+    /// List the acts of people and tools, with their proofs and results.
+    Audit(audit::AuditArgs),
     /// Give a workload's traffic back to its stable, without a daemon.
     Release(release::ReleaseArgs),
     /// Propose a configuration for a workload of the cluster.
     Init(init::InitArgs),
+    /// Convert objects of Argo Rollouts, Flagger or Kayenta.
+    Import(import::ImportArgs),
     /// Check the configuration, and with --online all that it names.
     Check(check::CheckArgs),
     /// Examine everything, and print the fix of each finding.
@@ -199,10 +209,13 @@ pub async fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match command {
         CliCommand::Emit(args) => emit::run(*args, &common).await,
         CliCommand::Get(args) => get::run(&args, &common).await,
+        CliCommand::Top(args) => top::run(&args, &common).await,
         CliCommand::Status(args) => status::run(&args, &common).await,
         CliCommand::Why(args) => why::run(&args, &common).await,
+        CliCommand::Audit(args) => audit::run(&args, &common).await,
         CliCommand::Release(args) => release::run(&args, &common).await,
         CliCommand::Init(args) => init::run(&args, &common).await,
+        CliCommand::Import(args) => import::run(&args, &common),
         CliCommand::Check(args) => check::run(&args, &common).await,
         CliCommand::Doctor(args) => doctor::run(&args, &common).await,
         CliCommand::Plan(args) => plan::run(&args, &common).await,
@@ -260,4 +273,4 @@ pub fn tell(text: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,6 +18,8 @@ mod places;
 mod layers;
 mod checks;
 mod show;
+pub mod documented;
+mod schema;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,7 @@ use crate::{access, adapters, events, http, journal, telemetry};
 pub use self::embedded::{DEFAULT, PRESETS};
 pub use self::layers::config_files;
 pub use self::report::{ConfigProblem, ConfigReport, SourcePlace};
+pub use self::schema::schema;
 pub use self::show::show;
 pub use self::sources::Sources;
 

@@ -18,6 +18,8 @@ use crate::ports::Partition;
 
 mod ages;
 pub mod course;
+pub mod standing;
+pub mod verb;
 
 pub use ages::ViewAges;
 use course::Courses;

@@ -1,6 +1,7 @@
 //! A client of the daemon's HTTP API.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,12 +14,21 @@ use super::{Common, tell};
 use crate::http::VIEW_PROBLEM;
 use crate::secret;
 
+/// The deadline of a stream of changes. A daemon ends one after ten minutes.
+const STREAM: Duration = Duration::from_secs(660);
+/// The most bytes of a stream without the end of an event.
+const MOST_WAITING: usize = 4096;
+
 /// A client of one daemon.
 pub struct ApiClient {
     client: reqwest::Client,
     base: Url,
-    /// Whether the user was told that an answer may be incomplete.
+    /// Whether standard error tells that an answer may be incomplete.
+    tells: bool,
+    /// Whether it has told so.
     has_warned: AtomicBool,
+    /// The reason for which the newest answer may be incomplete.
+    problem: Mutex<Option<String>>,
 }
 
 impl ApiClient {
@@ -39,7 +49,28 @@ impl ApiClient {
             client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
         }
         let client = client.build().context("no HTTP client")?;
-        Ok(ApiClient { client, base, has_warned: AtomicBool::new(false) })
+        Ok(ApiClient { client, base, tells: true, has_warned: AtomicBool::new(false), problem: Mutex::default() })
+    }
+
+    /// Returns a client that writes nothing to standard error, for a command that draws on the terminal.
+    #[must_use]
+    pub fn quiet(self) -> ApiClient {
+        ApiClient { tells: false, ..self }
+    }
+
+    /// Returns the reason for which the newest answer may be incomplete; `None` if it is complete.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the stream that tells of changes of the list.
+    ///
+    /// # Errors
+    /// The daemon does not answer, or has as many streams as it can.
+    pub async fn live(&self) -> anyhow::Result<LiveChanges> {
+        let url = self.base.join("/live").context("--api")?;
+        let response = self.client.get(url).timeout(STREAM).send().await?.error_for_status()?;
+        Ok(LiveChanges { response, waiting: Vec::new() })
     }
 
     /// Returns the rollouts that match all pairs of the filter (`namespace`, `workload`, `phase`, `id`), the newest first.
@@ -74,7 +105,8 @@ impl ApiClient {
             bail!("{} answered {}: {}", self.base, response.status(), response.text().await.unwrap_or_default());
         }
         let problem = response.headers().get(VIEW_PROBLEM).and_then(|problem| problem.to_str().ok());
-        if let Some(problem) = problem.filter(|_| !self.has_warned.swap(true, Ordering::Relaxed)) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem.map(str::to_owned);
+        if let Some(problem) = problem.filter(|_| self.tells && !self.has_warned.swap(true, Ordering::Relaxed)) {
             tell(&format!("warning: the answer of {} may be incomplete: {problem}\n", self.base));
         }
         response.json().await.with_context(|| format!("the response to {path} is no list that this version reads"))
@@ -95,5 +127,32 @@ impl ApiClient {
         }
         let running = found.iter().position(RolloutView::is_running);
         Ok(found.into_iter().nth(running.unwrap_or_default()))
+    }
+}
+
+/// A stream that tells of changes (server-sent events).
+pub struct LiveChanges {
+    response: reqwest::Response,
+    /// The bytes of an event that is not complete yet.
+    waiting: Vec<u8>,
+}
+
+impl LiveChanges {
+    /// Waits for the next change; `None` at the end of the stream. If it is not awaited to its end, nothing is lost.
+    pub async fn next(&mut self) -> Option<()> {
+        loop {
+            if let Some(end) = self.waiting.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = self.waiting.drain(..end + 2).collect();
+                if event.starts_with(b"event: changed") {
+                    return Some(());
+                }
+                continue;
+            }
+            if self.waiting.len() > MOST_WAITING {
+                return None;
+            }
+            let chunk = self.response.chunk().await.ok()??;
+            self.waiting.extend_from_slice(&chunk);
+        }
     }
 }

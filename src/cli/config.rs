@@ -1,4 +1,4 @@
-//! `bellwether config`: the effective configuration, and the reference of all keys.
+//! `bellwether config`: the effective configuration, the reference of all keys, and its schema.
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -23,6 +23,8 @@ enum ConfigCommand {
     },
     /// Print every key with its documentation and its default.
     Default,
+    /// Print the JSON Schema of a configuration file, for editors.
+    Schema,
 }
 
 /// Prints the effective configuration or the reference.
@@ -35,6 +37,11 @@ pub fn run(args: &ConfigArgs, common: &Common) -> anyhow::Result<u8> {
             print(&config::show(&common.sources(), origin).context("can't show the configuration")?);
         }
         ConfigCommand::Default => print(config::DEFAULT),
+        ConfigCommand::Schema => {
+            print(
+                &(serde_json::to_string_pretty(&config::schema()).context("can't encode the schema as JSON")? + "\n"),
+            );
+        }
     }
     Ok(exit::OK)
 }

@@ -3,8 +3,6 @@
 //!
 //! The proposal goes to standard output or into a file, its doubts go to standard error.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +16,7 @@ use self::propose::{Doubt, InitProposal, propose};
 use self::read::MetricReader;
 use super::check::when_listed;
 use super::run::sampling_options;
-use super::{Common, print, tell};
+use super::{Common, proposal, tell};
 use crate::adapters::kubernetes::{Kubernetes, Surveyed, WorkloadSurvey};
 use crate::adapters::prometheus::{self, Prometheus};
 use crate::clock::{Clock, SystemClock};
@@ -31,7 +29,7 @@ mod facts;
 mod find;
 mod propose;
 mod read;
-mod steps;
+pub(super) mod steps;
 
 /// The maximum number of workloads in one proposal.
 const MOST_WORKLOADS: usize = 20;
@@ -108,21 +106,18 @@ fn unsupported(kind: &str, name: &str) -> String {
 /// The cluster or Prometheus can't be read, the workload does not exist or is of an unsupported kind, or the file exists.
 pub async fn run(args: &InitArgs, common: &Common) -> anyhow::Result<u8> {
     let target = Target::parse(&args.scope)?;
-    if let Some(path) = args.to.as_ref().filter(|path| path.exists() && !args.force) {
-        bail!("{} exists; name another file, or replace it with --force", path.display());
-    }
+    proposal::refuse_existing(args.to.as_deref(), args.force)?;
     let mut config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
     target.cluster().clone_into(&mut config.cluster);
     config.kubernetes.namespaces = vec![target.namespace().to_owned()];
     telemetry::install_tls();
     let (facts, mut doubts) = facts(&mut config, &target, args).await?;
-    let proposal = propose(&facts);
-    doubts.extend(proposal.doubts.iter().cloned());
-    let checked =
-        config::load_text(&args.to.as_deref().unwrap_or(Path::new("proposal")).display().to_string(), &proposal.toml);
+    let InitProposal { toml, doubts: of_proposal } = propose(&facts);
+    doubts.extend(of_proposal);
+    let checked = config::load_text(&args.to.as_deref().unwrap_or(Path::new("proposal")).display().to_string(), &toml);
     checked.map_err(|report| anyhow!("the proposal has a mistake; please report it with this text:\n{report}"))?;
     tell(&told(&doubts, args.to.as_deref()));
-    put(&proposal, args)?;
+    proposal::put(&toml, args.to.as_deref(), args.force)?;
     Ok(exit::OK)
 }
 
@@ -135,25 +130,6 @@ fn told(doubts: &[Doubt], file: Option<&Path>) -> String {
     }
     let name = file.map_or("bellwether.toml".to_owned(), |path| path.display().to_string());
     text + &format!("Next: `bellwether doctor --config {name}`, and `bellwether run --config {name}`.\n")
-}
-
-/// Writes the proposal to its file, or to standard output.
-fn put(proposal: &InitProposal, args: &InitArgs) -> anyhow::Result<()> {
-    let Some(path) = &args.to else {
-        print(&proposal.toml);
-        return Ok(());
-    };
-    let mut options = OpenOptions::new();
-    options.write(true);
-    // Another process may have created the file meanwhile, so the check is made again with the creation.
-    if args.force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let mut file =
-        options.open(path).with_context(|| format!("{} can't be written; is it there already?", path.display()))?;
-    file.write_all(proposal.toml.as_bytes()).with_context(|| format!("{} can't be written", path.display()))
 }
 
 /// Reads the facts. The doubts are about the reading itself.

@@ -15,7 +15,7 @@ fn check(actual: &str, expected: &Expect) {
     expected.assert_eq(actual);
 }
 
-pub(super) fn rollout() -> RolloutView {
+pub(crate) fn rollout() -> RolloutView {
     let at: Timestamp = "2026-03-01T03:07:41Z".parse().unwrap();
     let reason = "errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)".to_owned();
     RolloutView {
@@ -73,12 +73,15 @@ fn the_help_lists_the_commands_in_groups() {
             Rollouts:
               emit       Send an event: a request, a verb or the result of a suite
               get        List the rollouts
+              top        Show the rollouts live in the terminal
               status     Print a rollout's state, or wait for its end
               why        Explain a rollout's state by its checks and decisions
+              audit      List the acts of people and tools, with their proofs and results
               release    Give a workload's traffic back to its stable, without a daemon
 
             Policies:
               init       Propose a configuration for a workload of the cluster
+              import     Convert objects of Argo Rollouts, Flagger or Kayenta
               check      Check the configuration, and with --online all that it names
               doctor     Examine everything, and print the fix of each finding
               plan       Predict how soon a policy finds a bad version

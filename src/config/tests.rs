@@ -587,22 +587,9 @@ fn a_metric_of_two_presets_is_taken_whole_from_the_first() {
     assert_eq!(load("vllm, otel-http")["error-rate"], vllm["error-rate"]);
 }
 
-/// Returns `config/default.toml` with its commented-out keys as keys: their lines begin with `#` and no space.
-fn uncommented() -> String {
-    DEFAULT
-        .lines()
-        .map(|line| {
-            line.strip_prefix('#')
-                .filter(|rest| rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()))
-                .unwrap_or(line)
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 #[test]
 fn default_toml_lists_exactly_the_known_keys() {
-    let tree = Value::from(toml::from_str::<Dict>(&uncommented()).unwrap());
+    let tree = Value::from(toml::from_str::<Dict>(&documented::uncommented()).unwrap());
     let _: Config = tree.deserialize().unwrap();
     let mut tables = Vec::new();
     collect_tables(&tree, &mut Vec::new(), &mut tables);
@@ -695,4 +682,73 @@ fn the_names_of_group_and_journal_carry_the_cluster() {
     assert_eq!((group.as_str(), journal.as_str()), ("bellwether-prod-eu", "bellwether.prod-eu.journal"));
     assert_eq!(events, "bellwether.events", "clusters share the events");
     assert_eq!(names("cluster = \"a\"\n[kafka]\ngroup = \"mine\"").0, "mine");
+}
+
+/// Returns the errors of a TOML text by the schema.
+fn schema_errors(text: &str) -> Vec<String> {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let instance = serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
+    validator.iter_errors(&instance).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+#[test]
+fn the_schema_takes_the_configurations_of_this_repository() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts =
+        vec![("default".to_owned(), DEFAULT.to_owned()), ("all keys".to_owned(), documented::uncommented())];
+    texts.extend(PRESETS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
+    for file in config_files(&root.join("config/policies")).unwrap() {
+        texts.push((file.display().to_string(), std::fs::read_to_string(&file).unwrap()));
+    }
+    assert!(texts.len() > 14);
+    for (name, text) in texts {
+        assert_eq!(schema_errors(&text), Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_the_program_refuses() {
+    let policy =
+        "[[policy]]\nname = \"web\"\nmatch = { namespaces = [\"a\"], workloads = [\"*\"], images = [\"*\"] }\n";
+    let with = |more: &str| format!("{policy}{more}");
+    assert_eq!(schema_errors(&with("")), Vec::<String>::new());
+    for text in [
+        "clustre = \"prod\"".to_owned(),
+        "cluster = 3".to_owned(),
+        "presets = [\"otel-htp\"]".to_owned(),
+        "[kafka]\npartitions = 1.5".to_owned(),
+        "[journal]\nkind = \"memory\"".to_owned(),
+        "[http]\nevents = \"yes\"".to_owned(),
+        "[sink.teams.a]\nwebhok-file = \"x\"".to_owned(),
+        "[[policy]]\nname = \"without a match\"".to_owned(),
+        with("mode = \"watch\""),
+        with("patience = { blind = \"1m\", on-blind = \"wait\" }"),
+        with("[[policy.check]]\nmetric = \"a\"\nmax = true"),
+        with("[[policy.check]]\nmetric = \"a\"\njudge = \"best\""),
+        with("[[policy.step]]\nweight = \"5%\""),
+        with("[policy.guard]\nfor = \"5m\"\n[[policy.guard.check]]\nmetrik = \"a\""),
+        "[metric.a]\nkind = \"count\"".to_owned(),
+        "[metric.a]\nkind = \"ratio\"\narms = \"gateways\"".to_owned(),
+    ] {
+        assert!(!schema_errors(&text).is_empty(), "{text}");
+        assert!(load_text("bellwether.toml", &text).is_err(), "{text}");
+    }
+    let both = "[metric.a]\nkind = \"ratio\"\nseries = \"x\"\nhits = { series = \"y\" }\narms = { service = { label = \"a\", value = \"b\" } }\n";
+    assert_eq!(schema_errors(both), Vec::<String>::new());
+    assert_eq!(schema_errors(&with("[[policy.check]]\nmetric = \"a\"\nmin = 3\n")), Vec::<String>::new());
+    let guard = "[policy.guard]\nfor = \"5m\"\n[[policy.guard.check]]\nmetric = \"a\"\nmax = \"5%\"\nquantile = 0.9\n";
+    assert_eq!(schema_errors(&with(guard)), Vec::<String>::new());
+}
+
+#[test]
+fn every_key_of_the_schema_has_its_meaning() {
+    let schema = schema();
+    let described = |path: &str| schema.pointer(path).and_then(|key| key["description"].as_str().map(str::to_owned));
+    let step = "/properties/policy/items/properties/step/items/properties/weight";
+    assert!(described(step).unwrap().starts_with("Share of the traffic for the canary"), "{step}");
+    assert_eq!(schema.pointer("/properties/kafka/properties/partitions/default").unwrap(), 12);
+    assert_eq!(
+        schema.pointer("/properties/policy/items/properties/mode/enum").unwrap(),
+        &serde_json::json!(["enforce", "observe"])
+    );
 }

@@ -22,7 +22,6 @@ use super::state::App;
 use crate::show::ViewAges;
 
 mod text;
-mod standing;
 mod headline;
 mod chart;
 mod visit;

@@ -37,6 +37,14 @@ fn data_goes_to_stdout_and_errors_to_stderr_with_an_exit_code() {
         (&["init", "prod/shop/StatefulSet/db"], 1, "", "prod/shop/db is a StatefulSet"),
         (&["init", "prod/shop/Deployment/web", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
         (&["init", "prod/shop/Deployment/web", "--set", NO_KUBECONFIG], 1, "", "kubeconfig no-such-file: "),
+        (&["import", "tests/import", "--output", "json"], 0, "\"decided-otherwise\"", ""),
+        (&["import", "Cargo.toml"], 1, "", "none of the objects gives a policy"),
+        (&["import", "no-such-file"], 1, "", "no-such-file can't be read"),
+        (&["import", "x.yaml", "--to", "Cargo.toml"], 1, "", "or replace it with --force"),
+        (&["config", "schema"], 0, "\"$schema\"", ""),
+        (&["top", "--api", nowhere], 1, "", "top needs a terminal"),
+        (&["audit", "--file", "no-such-file"], 1, "", "can't read no-such-file"),
+        (&["audit", "--shown", "--api", nowhere], 1, "", "is the daemon running"),
         (&[&PLAN[..], &["--rps", "100", "--share", "0.1%"]].concat(), 0, "1 % (10x)", ""),
         (
             &[&PLAN[..], &["--rps", "100", "--share", "0.1%", "--output", "json"]].concat(),
@@ -120,4 +128,55 @@ fn output_that_can_not_be_written_is_an_error() {
 fn a_check_of_no_decision_is_an_error() {
     let (code, _, error) = run(&["replay", "--check", "--file", "/dev/null"]);
     assert_eq!((code, error.as_str()), (1, "error: there is no decision to check\n"));
+}
+
+/// `script` gives the program a terminal, and writes what the program writes to it.
+#[test]
+fn top_gives_the_terminal_back() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 4096];
+            let read = connection.read(&mut request).unwrap_or(0);
+            let is_list = request[..read].starts_with(b"GET /api/v1/rollouts");
+            let answer = if is_list {
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]"
+            } else {
+                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            };
+            let _ = connection.write_all(answer.as_bytes());
+        }
+    });
+    let command = format!(
+        "stty rows 24 cols 80; timeout --foreground 60 {} top --api {api}; stty -a",
+        env!("CARGO_BIN_EXE_bellwether")
+    );
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = script.stdin.take().unwrap();
+    let mut screen = script.stdout.take().unwrap();
+    let (mut shown, mut piece) = (Vec::new(), [0; 4096]);
+    let contains = |shown: &[u8], text: &str| String::from_utf8_lossy(shown).contains(text);
+    let mut has_quit = false;
+    while let Ok(read @ 1..) = screen.read(&mut piece) {
+        shown.extend_from_slice(&piece[..read]);
+        // Blanks between words are not drawn.
+        if !has_quit && contains(&shown, "rollouts;") {
+            keys.write_all(b"q").unwrap();
+            has_quit = true;
+        }
+    }
+    assert!(has_quit && script.wait().unwrap().success());
+    let text = String::from_utf8_lossy(&shown).into_owned();
+    let (_, after) = text.split_once("\u{1b}[?1049l").expect("the alternate screen is left");
+    // The terminal echoes and reads lines again.
+    assert!(after.contains(" echo ") && after.contains(" icanon "), "{after}");
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bellwether::config::documented::{DocumentedKey, DocumentedTable, tables};
 use expect_test::expect_file;
 
 const INTRODUCTION: &str = "\
@@ -13,55 +14,6 @@ keys of `config/default.toml` with those that the program takes. `bellwether con
 `bellwether config show --origin` prints the effective values and the origin of each. A key with an example in place of a default is
 not set; its meaning says the consequence.
 ";
-
-/// A table of a TOML file with the comments above it.
-#[derive(Debug, Default)]
-struct Table {
-    /// The header as written, such as `[[policy.step]]`; empty for the keys before the first header.
-    header: String,
-    /// The lines of the comment above the header; an empty line is the end of a paragraph.
-    about: Vec<String>,
-    keys: Vec<Key>,
-}
-
-/// A key with the comment above it.
-#[derive(Debug)]
-struct Key {
-    name: String,
-    value: String,
-    /// Whether the value is the default; otherwise it is an example.
-    is_default: bool,
-    about: String,
-}
-
-/// Returns the tables of a documented TOML file. A line that begins with `#` and no space is a key or a header that is not set.
-fn tables(text: &str) -> Vec<Table> {
-    let mut tables = vec![Table::default()];
-    let mut comments: Vec<String> = Vec::new();
-    for line in text.lines() {
-        let (written, is_default) = match line.strip_prefix('#') {
-            Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => (rest, false),
-            _ => (line, true),
-        };
-        if line.starts_with("# ---") {
-        } else if written.starts_with('[') {
-            let about = std::mem::take(&mut comments);
-            tables.push(Table { header: written.to_owned(), about, keys: Vec::new() });
-        } else if let Some((name, value)) = written.split_once(" = ").filter(|_| !written.starts_with(['#', ' '])) {
-            let table = tables.last_mut().unwrap();
-            // Paragraphs before the last one are about the table.
-            let own = comments.iter().rposition(String::is_empty).map_or(0, |at| at + 1);
-            let about = comments.split_off(own).join(" ");
-            table.about.append(&mut comments);
-            table.keys.push(Key { name: name.to_owned(), value: value.to_owned(), is_default, about });
-        } else if let Some(comment) = line.strip_prefix('#') {
-            comments.push(comment.strip_prefix(' ').unwrap_or(comment).to_owned());
-        } else if line.is_empty() && !comments.is_empty() {
-            comments.push(String::new());
-        }
-    }
-    tables
-}
 
 /// Returns the lines of a comment as paragraphs; indented lines are code.
 fn paragraphs(lines: &[String]) -> String {
@@ -88,7 +40,7 @@ fn code(text: &str) -> String {
 }
 
 /// Returns a table of the reference as Markdown.
-fn section(table: &Table) -> String {
+fn section(table: &DocumentedTable) -> String {
     let title = if table.header.is_empty() { "Top level".to_owned() } else { format!("`{}`", table.header) };
     let mut text = format!("\n## {title}\n");
     if !table.about.is_empty() {
@@ -97,7 +49,7 @@ fn section(table: &Table) -> String {
     if !table.keys.is_empty() {
         text += "\n| key | meaning |\n| --- | --- |\n";
     }
-    for Key { name, value, is_default, about } in &table.keys {
+    for DocumentedKey { name, value, is_default, about } in &table.keys {
         let kind = if *is_default { "Default" } else { "Example" };
         let about = if about.is_empty() { String::new() } else { cell(about) + "<br>" };
         text += &format!("| {} | {about}{kind}: {} |\n", code(name), code(value));

@@ -183,6 +183,27 @@ pub enum Unit {
 }
 
 impl Metric {
+    /// Returns a definition of this kind, all of whose other keys have their defaults.
+    pub fn of_kind(kind: MetricKind) -> Metric {
+        Metric {
+            kind,
+            series: None,
+            matching: None,
+            hits: None,
+            unit: HistogramUnit::default(),
+            native: false,
+            distance: Distance::default(),
+            against: Against::default(),
+            query: None,
+            arms: ArmSource::default(),
+            pod_label: None,
+            namespace_label: None,
+            strata_label: None,
+            process: Vec::new(),
+            targets: None,
+        }
+    }
+
     /// Returns the unit of the metric's values and limits.
     pub fn unit(&self) -> Unit {
         match self.kind {

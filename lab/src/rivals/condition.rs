@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::RivalAnswer;
+use bellwether_core::measure::metric::Limit;
 
 /// A parsed condition on the answer to a query. It serialises as its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,6 +110,18 @@ impl Condition {
     pub fn holds(&self, answer: RivalAnswer) -> Result<bool, ConditionError> {
         self.root.boolean(answer)
     }
+
+    /// Returns the limits that a value must keep so that the condition holds (`holds`), or does not hold. Parts about
+    /// missing data, such as `len(result) == 0` and `isNaN(result[0])`, demand nothing of a value. A strict comparison
+    /// gives the same limit as one that allows equality. `None`: no list of limits says the same.
+    pub fn limits(&self, holds: bool) -> Option<Vec<Limit>> {
+        self.root.limits(!holds)
+    }
+
+    /// Returns whether the condition has a part about missing data.
+    pub fn mentions_absence(&self) -> bool {
+        self.root.mentions_absence()
+    }
 }
 
 /// The result of evaluating a node.
@@ -123,6 +136,66 @@ impl Node {
         match self.evaluate(answer)? {
             Operand::Boolean(boolean) => Ok(boolean),
             Operand::Number(_) => Err(ConditionError::Kind),
+        }
+    }
+
+    /// Returns the limits of a value for which the node is true, or false if `negated`.
+    fn limits(&self, negated: bool) -> Option<Vec<Limit>> {
+        if self.is_about_absence() {
+            return Some(Vec::new());
+        }
+        match self {
+            Node::Not(inner) => inner.limits(!negated),
+            Node::And(left, right) | Node::Or(left, right) => {
+                let both = matches!(self, Node::And(..)) != negated;
+                match (left.is_about_absence(), right.is_about_absence()) {
+                    (true, _) => right.limits(negated),
+                    (_, true) => left.limits(negated),
+                    _ if both => Some([left.limits(negated)?, right.limits(negated)?].concat()),
+                    _ => None,
+                }
+            }
+            Node::Compare(left, comparison, right) => match (left.is_value(), right.is_value(), &**left, &**right) {
+                (true, false, _, Node::Number(number)) => comparison.limits(*number, negated),
+                (false, true, Node::Number(number), _) => comparison.reversed().limits(*number, negated),
+                _ => None,
+            },
+            Node::Number(_) | Node::Result | Node::First | Node::Call(..) => None,
+        }
+    }
+
+    /// Returns whether the node only tells whether there is a number.
+    fn is_about_absence(&self) -> bool {
+        match self {
+            Node::Call(function, _) => {
+                matches!(function, Function::Len | Function::IsNan | Function::IsInf | Function::IsNil)
+            }
+            Node::Not(inner) => inner.is_about_absence(),
+            Node::And(left, right) | Node::Or(left, right) => left.is_about_absence() && right.is_about_absence(),
+            Node::Compare(left, _, right) => left.is_about_absence() || right.is_about_absence(),
+            Node::Number(_) | Node::Result | Node::First => false,
+        }
+    }
+
+    fn mentions_absence(&self) -> bool {
+        match self {
+            Node::Call(function, _) => *function == Function::Default || self.is_about_absence(),
+            Node::Not(inner) => inner.mentions_absence(),
+            Node::And(left, right) | Node::Or(left, right) | Node::Compare(left, _, right) => {
+                left.mentions_absence() || right.mentions_absence()
+            }
+            Node::Number(_) | Node::Result | Node::First => false,
+        }
+    }
+
+    /// Returns whether the node is the answer's number.
+    fn is_value(&self) -> bool {
+        match self {
+            Node::Result | Node::First => true,
+            Node::Call(Function::AsFloat | Function::AsInt | Function::Default, arguments) => {
+                arguments.first().is_some_and(Node::is_value)
+            }
+            Node::Number(_) | Node::Call(..) | Node::Not(_) | Node::And(..) | Node::Or(..) | Node::Compare(..) => false,
         }
     }
 
@@ -180,6 +253,33 @@ impl Function {
 }
 
 impl Comparison {
+    /// Returns the comparison with its sides exchanged.
+    fn reversed(self) -> Comparison {
+        match self {
+            Comparison::Less => Comparison::More,
+            Comparison::AtMost => Comparison::AtLeast,
+            Comparison::More => Comparison::Less,
+            Comparison::AtLeast => Comparison::AtMost,
+            Comparison::Equal | Comparison::NotEqual => self,
+        }
+    }
+
+    /// Returns the limits of a value that compares so with `number`, or does not if `negated`.
+    fn limits(self, number: f64, negated: bool) -> Option<Vec<Limit>> {
+        match (self, negated) {
+            (Comparison::Less | Comparison::AtMost, false) | (Comparison::More | Comparison::AtLeast, true) => {
+                Some(vec![Limit::Max(number)])
+            }
+            (Comparison::More | Comparison::AtLeast, false) | (Comparison::Less | Comparison::AtMost, true) => {
+                Some(vec![Limit::Min(number)])
+            }
+            (Comparison::Equal, false) | (Comparison::NotEqual, true) => {
+                Some(vec![Limit::Min(number), Limit::Max(number)])
+            }
+            (Comparison::Equal, true) | (Comparison::NotEqual, false) => None,
+        }
+    }
+
     #[expect(clippy::float_cmp, reason = "the condition asks for an exact comparison")]
     fn holds(self, left: f64, right: f64) -> bool {
         match self {
@@ -354,6 +454,32 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().holds(answer), expected, "{text} of {answer}");
         }
+    }
+
+    #[test]
+    fn a_condition_gives_the_limits_of_a_value() {
+        let limits = |text: &str, holds| text.parse::<Condition>().unwrap().limits(holds);
+        let (max, min) = (|value| Some(vec![Limit::Max(value)]), |value| Some(vec![Limit::Min(value)]));
+        for (text, success, failure) in [
+            ("result[0] >= 0.95", min(0.95), max(0.95)),
+            ("0.05 > result[0]", max(0.05), min(0.05)),
+            ("len(result) == 0 || result[0] < 0.05", max(0.05), min(0.05)),
+            ("isNaN(result[0]) or isInf(result[0]) or result[0] <= 1", max(1.0), min(1.0)),
+            ("!isNaN(result[0]) && result[0] >= 0.9", min(0.9), max(0.9)),
+            ("default(result, 0) < 5", max(5.0), min(5.0)),
+            ("!(result > 3)", max(3.0), min(3.0)),
+            ("result[0] >= 1 && result[0] <= 2", Some(vec![Limit::Min(1.0), Limit::Max(2.0)]), None),
+            ("result[0] < 1 || result[0] > 2", None, Some(vec![Limit::Min(1.0), Limit::Max(2.0)])),
+            ("result[0] == 1", Some(vec![Limit::Min(1.0), Limit::Max(1.0)]), None),
+            ("result[0] != 1", None, Some(vec![Limit::Min(1.0), Limit::Max(1.0)])),
+            ("len(result) > 0", Some(vec![]), Some(vec![])),
+            ("result[0]", None, None),
+            ("1 < 2", None, None),
+        ] {
+            assert_eq!((limits(text, true), limits(text, false)), (success, failure), "{text}");
+        }
+        assert!("default(result, 0) < 5".parse::<Condition>().unwrap().mentions_absence());
+        assert!(!"result < 5".parse::<Condition>().unwrap().mentions_absence());
     }
 
     #[test]

@@ -6,12 +6,12 @@ use bellwether_core::ids::{Workload, repository};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::policy::RouterKind;
 use bellwether_core::time::Span;
-use serde::Serialize;
 
 use super::checks::{self, ChosenChecks};
 use super::facts::{InitFacts, MeasuredWorkload, MetricFamily};
 use super::steps::{self, ProposedStep};
 use crate::cli::check;
+use crate::cli::proposal::{journal, metric_tables, namespaces, quoted, quoted_list, step_table};
 
 /// The default of `prometheus.scrape-interval` and `prometheus.lag`.
 const SCRAPE_INTERVAL: Span = Span::from_secs(15);
@@ -64,16 +64,11 @@ pub fn propose(facts: &InitFacts) -> InitProposal {
     );
     toml += &names.presets();
     toml += &prometheus(facts, &mut doubts);
-    toml += &journal(facts);
+    toml += &journal(facts.brokers.as_deref());
     toml += &kubernetes(facts);
     toml += &names.definitions();
     toml += &policies;
     InitProposal { toml, doubts }
-}
-
-/// Returns a text as TOML writes it.
-pub fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 fn prometheus(facts: &InitFacts, doubts: &mut Vec<Doubt>) -> String {
@@ -102,28 +97,12 @@ fn prometheus(facts: &InitFacts, doubts: &mut Vec<Doubt>) -> String {
     text
 }
 
-fn journal(facts: &InitFacts) -> String {
-    match &facts.brokers {
-        Some(brokers) => format!("\n[kafka]\nbrokers = {}\n", quoted(brokers)),
-        None => "\n[journal]\n# One process with one file, because no brokers were given (--brokers). Several replicas need Kafka.\n\
-                 kind = \"embedded\"\n\n[http]\n# Events come over HTTP, from this machine alone.\nevents = true\n"
-            .to_owned(),
-    }
-}
-
 fn kubernetes(facts: &InitFacts) -> String {
-    let mut namespaces: Vec<String> =
-        facts.workloads.iter().map(|workload| quoted(&workload.survey.workload.namespace)).collect();
-    namespaces.sort();
-    namespaces.dedup();
     let mut text = "\n[kubernetes]\n".to_owned();
     for (key, value) in ["kubeconfig", "context"].iter().zip(&facts.kubeconfig) {
         text += &value.as_ref().map(|value| format!("{key} = {}\n", quoted(value))).unwrap_or_default();
     }
-    text + &format!(
-        "# The rights in these namespaces are enough. An empty list means all.\nnamespaces = [{}]\n",
-        namespaces.join(", ")
-    )
+    text + &namespaces(facts.workloads.iter().map(|workload| workload.survey.workload.namespace.as_str()))
 }
 
 /// The names of the metrics: those of the first preset are its own, and those of others get its name in front.
@@ -135,12 +114,6 @@ struct MetricNames {
     others: BTreeMap<String, Option<[String; 2]>>,
     /// The definitions of metrics.
     definitions: String,
-}
-
-/// A metric as it is written into a configuration.
-#[derive(Serialize)]
-struct MetricTable<'a> {
-    metric: BTreeMap<String, &'a Metric>,
 }
 
 impl MetricNames {
@@ -156,9 +129,9 @@ impl MetricNames {
         }
         let prefix = format!("{}-", family.preset);
         if self.others.insert(family.preset.clone(), family.pod_labels.clone()).is_none() {
-            let metric = family.metrics.iter().map(|(name, metric)| (format!("{prefix}{name}"), metric)).collect();
-            // A metric that was read from TOML can be written as TOML.
-            let table = toml::to_string(&MetricTable { metric }).unwrap_or_default();
+            let named: Vec<(String, &Metric)> =
+                family.metrics.iter().map(|(name, metric)| (format!("{prefix}{name}"), metric)).collect();
+            let table = metric_tables(named.iter().map(|(name, metric)| (name.as_str(), *metric)));
             let why = format!(
                 "# The metrics of the preset {}, under names of their own beside those of another preset.",
                 family.preset
@@ -249,7 +222,6 @@ fn policy(workload: &MeasuredWorkload, names: &mut MetricNames, doubts: &mut Vec
     let past = chosen.family.as_ref().and_then(|family| family.past.as_ref());
     let steps = steps::choose(&about, router, survey.replicas, past.map(|past| past.rps), doubts);
     let images: BTreeSet<&str> = survey.images.values().map(|image| repository(image)).collect();
-    let images: Vec<String> = images.into_iter().map(quoted).collect();
     let mut pods = if survey.replicas == 1 { "1 pod".to_owned() } else { format!("{} pods", survey.replicas) };
     if !survey.autoscalers.is_empty() {
         pods += &format!(", as HorizontalPodAutoscaler {} has set them,", survey.autoscalers.join(" and "));
@@ -260,12 +232,12 @@ fn policy(workload: &MeasuredWorkload, names: &mut MetricNames, doubts: &mut Vec
     };
     let prefix = chosen.family.as_ref().map(|family| names.prefix(family)).unwrap_or_default();
     format!(
-        "\n[[policy]]\nname = {}\n# The repositories of its images.\nmatch = {{ namespaces = [{}], workloads = [{}], images = [{}] }}\n\
+        "\n[[policy]]\nname = {}\n# The repositories of its images.\nmatch = {{ namespaces = [{}], workloads = [{}], images = {} }}\n\
          # {why_router}\ntraffic = \"{traffic}\"\n{}{}{}{}",
         quoted(&survey.workload.name),
         quoted(&survey.workload.namespace),
         quoted(&survey.workload.name),
-        images.join(", "),
+        quoted_list(images),
         patience(&steps),
         check_tables(&chosen, &prefix),
         step_tables(&steps, &pods, past.map(|past| past.rps)),
@@ -307,9 +279,7 @@ fn step_tables(steps: &[ProposedStep], pods: &str, rps: Option<f64>) -> String {
         Some(rps) => format!("# It has {pods} and got {rps:.1} requests a second.\n"),
         None => format!("# It has {pods}.\n"),
     };
-    let tables = steps
-        .iter()
-        .map(|step| format!("[[policy.step]]\nweight = \"{}%\"\nmin-time = \"{}m\"\n", step.weight, step.minutes));
+    let tables = steps.iter().map(|step| step_table(&format!("{}%", step.weight), &format!("{}m", step.minutes)));
     format!("\n{why}{}", tables.collect::<Vec<_>>().join("\n"))
 }
 

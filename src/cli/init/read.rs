@@ -13,9 +13,9 @@ use bellwether_lab::plan::CheckTraffic;
 
 use super::checks::milliseconds;
 use super::facts::{MetricFamily, PastRequests};
-use super::propose::quoted;
 use crate::adapters::kubernetes::WorkloadSurvey;
 use crate::cli::past::PastSources;
+use crate::cli::proposal::quoted;
 use crate::clock::Clock;
 use crate::config::{self, Config, PRESETS};
 use crate::ports::{Metrics, PodDirectory};

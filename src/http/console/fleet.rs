@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::Frame;
 use super::headline::Headline;
-use super::standing::Standing;
 use super::text::{Place, When, policy_name};
 use crate::show::ViewAges;
+use crate::show::standing::Standing;
 
 /// The rows of a page.
 const ROWS: usize = 100;

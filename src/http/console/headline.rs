@@ -2,8 +2,8 @@
 
 use bellwether_core::engine::view::RolloutView;
 
-use super::standing::Badge;
 use super::text::{Place, StepBar, share};
+use crate::show::standing::Badge;
 
 /// The facts about one rollout.
 #[derive(Debug)]

@@ -14,12 +14,13 @@ use super::Frame;
 use super::act::{self, SentRow};
 use super::chart::{CheckChart, SharesChart, TimeAxis, stretch};
 use super::headline::Headline;
-use super::standing::{Badge, Standing};
-use super::text::{When, share, shell_word};
+use super::text::{When, share};
 use super::verbs::VerbWords;
 use crate::http::rollouts::of_id;
 use crate::show::ViewAges;
 use crate::show::course::{CheckCourse, Course};
+use crate::show::standing::{Badge, Standing};
+use crate::show::verb::shell_word;
 
 /// The most other rollouts of the workload that are listed.
 const MOST_OTHERS: usize = 10;

@@ -1,9 +1,8 @@
 //! Texts of the console's pages: times, places of workloads, shell words, and the bar of a rollout's steps.
 
+use crate::show::standing::Standing;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::{Span, Timestamp};
-
-use super::standing::Standing;
 
 /// The most parts of a bar of steps. The steps of a longer policy are shown in proportion.
 const MOST_PARTS: usize = 12;
@@ -67,15 +66,6 @@ impl<'a> Place<'a> {
 /// Returns the policy's name without its hash.
 pub(super) fn policy_name(policy: &str) -> &str {
     policy.split('@').next().unwrap_or(policy)
-}
-
-/// Returns a word for a POSIX shell, in single quotes unless it consists of plain characters.
-pub(super) fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) && !text.starts_with('-') {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The bar of a rollout's steps.
@@ -143,20 +133,6 @@ pub(super) fn share(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shell_word_can_hold_no_command() {
-        for (text, word) in [
-            ("prod/shop/Deployment/web", "prod/shop/Deployment/web"),
-            ("a b", "'a b'"),
-            ("$(reboot)", "'$(reboot)'"),
-            ("it's", r"'it'\''s'"),
-            ("-rf", "'-rf'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(text), word, "{text}");
-        }
-    }
 
     #[test]
     fn an_instant_is_told_in_words() {

@@ -2,7 +2,7 @@
 
 use bellwether_core::engine::view::{OfferView, RolloutView};
 
-use super::text::shell_word;
+use crate::show::verb::command;
 
 /// A verb that a rollout admits, in words.
 pub(super) struct VerbWords {
@@ -81,15 +81,4 @@ fn link(id: &str, offer: &OfferView) -> String {
 pub(super) fn rollout_link(id: &str) -> String {
     let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
     format!("/rollouts/{}", id.replace('+', "%20"))
-}
-
-fn command(rollout: &RolloutView, offer: &OfferView) -> String {
-    let (workload, id) = (shell_word(&rollout.workload), shell_word(&rollout.id));
-    let full = if offer.full { " --full" } else { "" };
-    let approval = offer.approval.as_deref().map(|name| format!(" --approval {}", shell_word(name)));
-    let approval = approval.unwrap_or_default();
-    format!(
-        "bellwether emit {} --workload {workload} --rollout {id}{full}{approval} --reason \"…\"",
-        shell_word(&offer.verb)
-    )
 }

@@ -1,10 +1,10 @@
-//! The standing of a rollout: the one word by which the console groups, colours and marks it.
+//! The standing of a rollout: the one word by which the console and `bellwether top` group, colour and mark it.
 
 use bellwether_core::engine::view::RolloutView;
 
 /// The standing of a rollout. The order is the one in which people want to see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
+pub enum Standing {
     /// Its journal entries can't be read.
     Unreadable,
     /// It is held, and may ask a person.
@@ -23,7 +23,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// All standings, in their order.
-    pub(super) const ALL: [Standing; 7] = [
+    pub const ALL: [Standing; 7] = [
         Standing::Unreadable,
         Standing::Held,
         Standing::Running,
@@ -34,7 +34,7 @@ impl Standing {
     ];
 
     /// Returns the standing of a rollout.
-    pub(super) fn of(rollout: &RolloutView) -> Standing {
+    pub fn of(rollout: &RolloutView) -> Standing {
         match (rollout.outcome.as_deref(), rollout.phase.as_str()) {
             (Some("promoted"), _) => Standing::Promoted,
             (Some("rolled-back"), _) => Standing::RolledBack,
@@ -47,7 +47,7 @@ impl Standing {
     }
 
     /// Returns its name in links and CSS classes.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Standing::Unreadable => "unreadable",
             Standing::Held => "held",
@@ -60,7 +60,7 @@ impl Standing {
     }
 
     /// Returns its name for people.
-    pub(super) fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Standing::RolledBack => "rolled back",
             Standing::Unreadable
@@ -73,7 +73,7 @@ impl Standing {
     }
 
     /// Returns the sign beside its name, so that the colour is never the only one.
-    pub(super) fn sign(self) -> &'static str {
+    pub fn sign(self) -> &'static str {
         match self {
             Standing::Unreadable => "!",
             Standing::Held => "‖",
@@ -86,25 +86,25 @@ impl Standing {
     }
 
     /// Returns its place among all standings.
-    pub(super) fn place(self) -> usize {
+    pub fn place(self) -> usize {
         self as usize
     }
 }
 
 /// The sign, the words and the CSS class of a rollout's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Badge {
+pub struct Badge {
     /// The sign.
-    pub(super) sign: &'static str,
+    pub sign: &'static str,
     /// The words: the outcome, `held`, or the phase.
-    pub(super) words: String,
+    pub words: String,
     /// The CSS class.
-    pub(super) class: &'static str,
+    pub class: &'static str,
 }
 
 impl Badge {
     /// Returns the badge of a rollout.
-    pub(super) fn of(rollout: &RolloutView) -> Badge {
+    pub fn of(rollout: &RolloutView) -> Badge {
         let standing = Standing::of(rollout);
         let words = match standing {
             Standing::Running => rollout.phase.clone(),
@@ -117,7 +117,7 @@ impl Badge {
     }
 
     /// Returns the badge of a check's verdict.
-    pub(super) fn of_verdict(verdict: &str) -> Badge {
+    pub fn of_verdict(verdict: &str) -> Badge {
         let (sign, class) = match verdict {
             "pass" => ("✔", "promoted"),
             "regressed" => ("✖", "rolled-back"),
