@@ -56,8 +56,9 @@ impl PackedEntries {
     pub(super) fn entries(&self) -> Result<Vec<Vec<u8>>, String> {
         let Some(first) = &self.first else { return Ok(Vec::new()) };
         let first = decompress_size_prepended(first).map_err(problem)?;
-        let unpack = |packed: &Box<[u8]>| decompress_size_prepended_with_dict(packed, &first).map_err(problem);
-        let others: Vec<Vec<u8>> = self.others.iter().map(unpack).collect::<Result<_, String>>()?;
+        let others =
+            self.others.iter().map(|packed| decompress_size_prepended_with_dict(packed, &first).map_err(problem));
+        let others: Vec<Vec<u8>> = others.collect::<Result<_, String>>()?;
         Ok(once(first).chain(others).collect())
     }
 }
