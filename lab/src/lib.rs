@@ -33,7 +33,7 @@
 //! let errors = |hits| Some(Reading::Ratio { hits, total: 1000 });
 //! let block = |n| {
 //!     let sample = Sample::Arms { canary: errors(20), stable: errors(4) };
-//!     Block::new(at(n), at(n + 1), [("error-rate".to_owned(), sample)].into())
+//!     Block::new(at(n), at(n + 1), [("error-rate".to_owned(), sample)])
 //! };
 //! let blocks: Vec<Block> = (0..240).map(block).collect();
 //!
