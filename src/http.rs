@@ -1,8 +1,8 @@
 //! The HTTP server: health, metrics, a JSON API and the console.
 //!
-//! Most routes only read. They ask for no credentials, unless `http.read` says so ([`readers`]). The intake of events is off by default. It is served on a loopback address
-//! only, unless each event needs a bearer token with the right to its verb. Then people can also sign in to the console, whose forms
-//! send events by the same way.
+//! Most routes only read. They ask for no credentials, unless `http.read` says so ([`readers`]). The intake of events is off by
+//! default. It is served on a loopback address only, unless each event needs a bearer token with the right to its verb. Then people
+//! can also sign in to the console, whose forms send events by the same way.
 //!
 //! `/livez` checks only that the event loop still turns, because a restart cures nothing else. `/readyz` lists the
 //! conditions that the daemon publishes. Prometheus is not among them: without it the daemon keeps its rollouts as they

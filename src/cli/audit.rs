@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use bellwether_core::engine::view::{RolloutView, is_workload, short_workload};
 use bellwether_core::time::{Span, Timestamp};
 use clap::Args;
 use serde::Serialize;
@@ -75,7 +76,7 @@ pub async fn run(args: &AuditArgs, common: &Common) -> anyhow::Result<u8> {
         acts
     };
     let since = args.since.map(|span| span.before(SystemClock.now()));
-    acts.retain(|act| args.workload.as_deref().is_none_or(|wanted| is_of(&act.workload, wanted)));
+    acts.retain(|act| args.workload.as_deref().is_none_or(|wanted| is_workload(&act.workload, wanted)));
     acts.retain(|act| since.is_none_or(|since| act.at >= since));
     acts.sort_by(|a, b| (a.at, &a.workload).cmp(&(b.at, &b.workload)));
     match common.output {
@@ -89,7 +90,7 @@ pub async fn run(args: &AuditArgs, common: &Common) -> anyhow::Result<u8> {
 /// Returns the acts in the decisions of the rollouts that the daemon shows. A request is known by the decision that it led to.
 async fn shown(common: &Common) -> anyhow::Result<Vec<Act>> {
     let rollouts = ApiClient::of(common)?.rollouts(&[]).await?;
-    let of_rollout = |rollout: &bellwether_core::engine::view::RolloutView| -> Vec<Act> {
+    let of_rollout = |rollout: &RolloutView| -> Vec<Act> {
         let by_someone = rollout.history.iter().filter_map(|decision| Some((decision, decision.by.as_deref()?)));
         by_someone
             .map(|(decision, by)| {
@@ -183,30 +184,18 @@ impl Sender {
     }
 }
 
-/// Returns whether a workload's key is meant by `wanted`.
-fn is_of(workload: &str, wanted: &str) -> bool {
-    match workload.split('/').collect::<Vec<_>>().as_slice() {
-        [_, namespace, _, name] => [workload, *name, &format!("{namespace}/{name}")].contains(&wanted),
-        _ => workload == wanted,
-    }
-}
-
 /// Returns a table with a row for each act.
 fn list(acts: &[Act]) -> String {
     let rows: Vec<Vec<String>> = acts
         .iter()
         .map(|act| {
-            let short = match act.workload.split('/').collect::<Vec<_>>().as_slice() {
-                [_, namespace, _, name] => format!("{namespace}/{name}"),
-                _ => act.workload.clone(),
-            };
             let reason = act.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             vec![
                 format!("{:.0}", act.at),
                 act.who.clone(),
                 act.proof.to_owned(),
                 act.source.clone(),
-                short,
+                short_workload(&act.workload),
                 format!("{}{reason}", act.act),
                 act.result.clone().unwrap_or_else(|| "–".to_owned()),
             ]
@@ -266,7 +255,7 @@ mod tests {
     fn a_workload_is_found_by_each_of_its_spellings() {
         let key = "prod/shop/Deployment/web";
         for (wanted, is) in [("web", true), ("shop/web", true), (key, true), ("we", false), ("other/web", false)] {
-            assert_eq!(is_of(key, wanted), is, "{wanted}");
+            assert_eq!(is_workload(key, wanted), is, "{wanted}");
         }
     }
 

@@ -28,6 +28,7 @@ mod kayenta;
 mod metric;
 mod note;
 mod object;
+mod placeholder;
 mod promql;
 mod shape;
 

@@ -6,7 +6,7 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use bellwether_core::time::Timestamp;
@@ -202,10 +202,15 @@ pub(super) fn turned_back(app: &App, visit: &Visit, answer: PostAnswer) -> Respo
     page_of(app, visit, answer.status, answer.message)
 }
 
+/// Whether a request comes from a browser that wants a page.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("text/html"))
+}
+
 /// Returns the answer to a request that no route takes: a page for a browser, and JSON for a program.
 pub(super) async fn missing(State(app): State<App>, visit: Visit, request: axum::extract::Request) -> Response {
-    let accepts = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if !accepts.contains("text/html") {
+    if !wants_page(request.headers()) {
         return StatusCode::NOT_FOUND.into_response();
     }
     no_page(&app, &visit)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bellwether_core::ids::{Scope, digest};
@@ -68,7 +68,7 @@ pub(super) async fn check(
     let credential = bearer(&headers).or_else(|| visit.credential());
     match admit(&app, credential.as_ref(), peer).await {
         Ok(()) => next.run(request).await,
-        Err(answer) if accepts_pages(&headers) => console::turned_back(&app, &visit, answer),
+        Err(answer) if console::wants_page(&headers) => console::turned_back(&app, &visit, answer),
         Err(answer) => answer.into_response(),
     }
 }
@@ -103,14 +103,6 @@ async fn admit(app: &App, by: Option<&Credential>, peer: Peer) -> Result<(), Pos
     }
     app.readers.admitted(key);
     Ok(())
-}
-
-/// Whether a request comes from a browser that wants a page.
-fn accepts_pages(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/html"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
+use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView, is_workload};
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
@@ -35,10 +35,10 @@ pub(super) struct RolloutFilter {
 impl RolloutFilter {
     fn includes(&self, rollout: &RolloutView) -> bool {
         let short = rollout.short_workload();
-        let (namespace, name) = short.split_once('/').unwrap_or(("", &short));
+        let namespace = short.split_once('/').map_or("", |(namespace, _)| namespace);
         self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
             && self.phase.as_ref().is_none_or(|wanted| *wanted == rollout.phase)
-            && self.workload.as_ref().is_none_or(|wanted| [name, &short, &rollout.workload].contains(&wanted.as_str()))
+            && self.workload.as_ref().is_none_or(|wanted| is_workload(&rollout.workload, wanted))
     }
 }
 

@@ -65,6 +65,21 @@ pub struct RolloutView {
     pub age: Option<Span>,
 }
 
+/// Returns the canonical key of a workload without its cluster and kind, as `namespace/name`; another text as it is.
+pub fn short_workload(key: &str) -> String {
+    match key.split('/').collect::<Vec<_>>().as_slice() {
+        [_, namespace, _, name] => format!("{namespace}/{name}"),
+        _ => key.to_owned(),
+    }
+}
+
+/// Returns whether `wanted` means the workload with a canonical key: it is the workload's name, `namespace/name`, or the key.
+pub fn is_workload(key: &str, wanted: &str) -> bool {
+    let short = short_workload(key);
+    let name = short.split_once('/').map_or(&*short, |(_, name)| name);
+    [name, &short, key].contains(&wanted)
+}
+
 /// The result of one check at its last look.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,10 +157,7 @@ impl RolloutView {
 
     /// Returns the workload without its cluster and kind, as `namespace/name`.
     pub fn short_workload(&self) -> String {
-        match self.workload.split('/').collect::<Vec<_>>().as_slice() {
-            [_, namespace, _, name] => format!("{namespace}/{name}"),
-            _ => self.workload.clone(),
-        }
+        short_workload(&self.workload)
     }
 
     /// Returns the versions of the first container that changes, or else of the first container, as in `1.7.3 → 1.8.0`;

@@ -14,6 +14,7 @@ use super::draft::{CheckDraft, PolicyDraft, availability};
 use super::metric::{self, ConvertedMetric, NoMetric};
 use super::note::{Field, Notes};
 use super::object::{SourceKind, SourceObject, slug};
+use super::placeholder::{placeholder, replace};
 
 /// The failures that Argo allows, unless the metric says another number.
 const FAILURE_LIMIT: u32 = 0;
@@ -210,19 +211,10 @@ fn fill(value: &Value, arguments: &BTreeMap<String, String>) -> Value {
 }
 
 fn fill_text(text: &str, arguments: &BTreeMap<String, String>) -> String {
-    let (mut filled, mut rest) = (String::new(), text);
-    while let Some((before, after)) = rest.split_once("{{") {
-        filled += before;
-        let Some((name, after)) = after.split_once("}}") else {
-            filled += "{{";
-            rest = after;
-            continue;
-        };
-        let value = name.trim().strip_prefix("args.").and_then(|name| arguments.get(name));
-        filled += &value.cloned().unwrap_or_else(|| format!("{{{{{}}}}}", name.trim()));
-        rest = after;
-    }
-    filled + rest
+    replace(text, |name| {
+        let value = name.strip_prefix("args.").and_then(|name| arguments.get(name));
+        value.cloned().unwrap_or_else(|| placeholder(name))
+    })
 }
 
 fn metric(

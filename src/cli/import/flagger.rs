@@ -11,6 +11,7 @@ use super::draft::{CheckDraft, DraftStrategy, PolicyDraft};
 use super::metric::{self, ConvertedMetric, NoMetric};
 use super::note::{Field, Notes};
 use super::object::{SourceKind, SourceObject, slug};
+use super::placeholder::{placeholder, replace};
 
 /// The default interval of an analysis, and of a metric's window.
 const INTERVAL: Span = Span::from_secs(60);
@@ -326,28 +327,16 @@ fn template_query(
 /// Replaces Flagger's variables by values, and by Bellwether's parameters.
 fn filled(query: &str, metric: &Field<'_>, window: &str) -> String {
     let variables = metric.at("templateVariables");
-    let (mut text, mut rest) = (String::new(), query);
-    while let Some((before, after)) = rest.split_once("{{") {
-        text += before;
-        let Some((name, after)) = after.split_once("}}") else {
-            text += "{{";
-            rest = after;
-            continue;
-        };
-        let name = name.trim();
-        text += &match name {
-            "namespace" => "{{namespace}}".to_owned(),
-            "target" | "name" => "{{workload}}".to_owned(),
-            "service" => "{{service}}".to_owned(),
-            "interval" => window.to_owned(),
-            other => match other.strip_prefix("variables.").and_then(|key| variables.at(key).text()) {
-                Some(value) => value.to_owned(),
-                None => format!("{{{{{other}}}}}"),
-            },
-        };
-        rest = after;
-    }
-    text += rest;
+    let text = replace(query, |name| match name {
+        "namespace" => placeholder("namespace"),
+        "target" | "name" => placeholder("workload"),
+        "service" => placeholder("service"),
+        "interval" => window.to_owned(),
+        other => match other.strip_prefix("variables.").and_then(|key| variables.at(key).text()) {
+            Some(value) => value.to_owned(),
+            None => placeholder(other),
+        },
+    });
     // The canary's workload and Service have this name here without an addition.
     text.replace("{{workload}}-canary", "{{workload}}").replace("{{service}}-canary", "{{service}}")
 }

@@ -4,6 +4,7 @@
 
 use bellwether_core::measure::metric::{ArmSource, HistogramUnit, Hits, Limit, Metric, MetricKind};
 
+use super::placeholder::{placeholder, replace};
 use super::promql::{self, LabelMatcher, SeriesSelector};
 use super::shape::{self, Linear, Shape};
 use crate::cli::proposal::percent;
@@ -325,22 +326,13 @@ pub fn as_query(query: &str, limit: Limit, why: &str) -> Result<ConvertedMetric,
 
 /// Returns a query with its parameters in Bellwether's spelling, and those that it does not have.
 fn parameters(query: &str) -> (String, Vec<String>) {
-    let (mut text, mut unknown, mut rest) = (String::new(), Vec::new(), query);
-    while let Some((before, after)) = rest.split_once("{{") {
-        text += before;
-        let Some((name, after)) = after.split_once("}}") else {
-            text += "{{";
-            rest = after;
-            continue;
-        };
-        let name = name.trim();
+    let mut unknown = Vec::new();
+    let text = replace(query, |name| {
         if !PARAMETERS.contains(&name) {
-            unknown.push(format!("{{{{{name}}}}}"));
+            unknown.push(placeholder(name));
         }
-        text += &format!("{{{{{name}}}}}");
-        rest = after;
-    }
-    text += rest;
+        placeholder(name)
+    });
     if let Some(at) = text.find("${") {
         let end = text[at..].find('}').map_or(text.len(), |end| at + end + 1);
         unknown.push(text[at..end].to_owned());

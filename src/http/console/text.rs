@@ -1,8 +1,9 @@
-//! Texts of the console's pages: times, places of workloads, shell words, and the bar of a rollout's steps.
+//! Texts of the console's pages: times, places of workloads, and the bar of a rollout's steps.
 
-use crate::show::standing::Standing;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::{Span, Timestamp};
+
+use crate::show::standing::Standing;
 
 /// The most parts of a bar of steps. The steps of a longer policy are shown in proportion.
 const MOST_PARTS: usize = 12;

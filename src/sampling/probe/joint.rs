@@ -6,7 +6,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bellwether_core::measure::watch::Watch;
@@ -14,6 +14,7 @@ use bellwether_core::time::{Span, TimeRange, Timestamp};
 use tokio::sync::OnceCell;
 
 use crate::ports::{LabelPlace, Metrics, MetricsError, PodDirectory, SeriesPoint};
+use crate::sampling::directory::lock;
 use crate::sampling::plan::{PromQuery, SeriesRequest, WorkloadFilter, queries, workload_filter};
 
 /// A metrics store that asks the queries of several watches together, and every other query once.
@@ -164,11 +165,6 @@ impl JointQuery {
         let selecting = self.filters.iter().filter(|(_, filter)| filter.selects(&self.request, point));
         selecting.map(|(watch, _)| *watch).collect()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic leaves the map readable.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
