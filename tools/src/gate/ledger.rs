@@ -1,16 +1,16 @@
 //! The ledger of a run: an append-only file of JSON lines. The first line identifies the run; each further line is a
 //! scored answer with the budget that was used up to it. It holds texts only if the suite stores samples.
 //!
-//! A thread writes: it appends all lines that are waiting and syncs once, so that no answer waits for the disk. After
-//! [`AnswerLedger::close`] all lines are on the disk. A process that is killed leaves at most one incomplete line at
-//! the end, which the next run cuts off. The file is locked while it is open, because two runs on one ledger would send
-//! every request twice.
+//! Each line is written as soon as its answer is known, so a killed process loses no answer; at most the last line is incomplete,
+//! and the next run cuts it off. A thread syncs the file, so that no answer waits for the disk: a power cut loses the answers
+//! since the last sync. After [`AnswerLedger::close`] all lines are on the disk. The file is locked while it is open, because
+//! two runs on one ledger would send every request twice.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::thread::JoinHandle;
 
 use bellwether_core::ids::digest;
@@ -99,8 +99,8 @@ pub enum LedgerError {
         /// Description of the problem.
         problem: String,
     },
-    /// The thread that writes has stopped after an error.
-    #[error("the ledger can't be written any more; check the disk and the permissions of the file")]
+    /// The thread that syncs has stopped after an error.
+    #[error("the ledger can't be written to the disk any more; check the disk and its free space")]
     Stopped,
 }
 
@@ -115,10 +115,13 @@ pub struct LedgerContents {
     pub spent: Spent,
 }
 
-/// An open, locked ledger. Dropping it waits for the writer and ignores its error.
+/// An open, locked ledger. Dropping it waits for the disk and ignores its error.
 pub struct AnswerLedger {
-    lines: Option<mpsc::Sender<String>>,
-    writer: Option<JoinHandle<Result<(), LedgerError>>>,
+    path: PathBuf,
+    file: File,
+    /// Asks for a sync. One waiting request covers all lines that are written before it is taken.
+    unsynced: Option<mpsc::SyncSender<()>>,
+    syncing: Option<JoinHandle<Result<(), LedgerError>>>,
 }
 
 impl AnswerLedger {
@@ -153,52 +156,59 @@ impl AnswerLedger {
             writeln!(file, "{}", serde_json::to_string(&first).unwrap_or_default()).map_err(io)?;
             file.sync_all().map_err(io)?;
         }
-        let (lines, waiting) = mpsc::channel();
-        let owned = path.to_owned();
-        let writer = std::thread::spawn(move || write(file, &waiting, owned));
-        Ok((AnswerLedger { lines: Some(lines), writer: Some(writer) }, found))
+        let (unsynced, requests) = mpsc::sync_channel(1);
+        let (synced, owned) = (file.try_clone().map_err(io)?, path.to_owned());
+        let syncing = std::thread::spawn(move || sync(&synced, &requests, owned));
+        let ledger = AnswerLedger { path: path.to_owned(), file, unsynced: Some(unsynced), syncing: Some(syncing) };
+        Ok((ledger, found))
     }
 
-    /// Passes an answer to the writer, with the budget that was used up to it.
+    /// Writes an answer, with the budget that was used up to it. It outlives this process at once, and a power cut after the next
+    /// sync.
     ///
     /// # Errors
-    /// [`LedgerError::Stopped`] if the writer has stopped.
-    pub fn append(&self, observation: &Observation, spent: Spent) -> Result<(), LedgerError> {
+    /// [`LedgerError`] if the line can't be written, or if the thread that syncs has stopped. Nothing can be appended after an error.
+    pub fn append(&mut self, observation: &Observation, spent: Spent) -> Result<(), LedgerError> {
+        let Some(unsynced) = &self.unsynced else { return Err(LedgerError::Stopped) };
         let line = AnswerLine { spent, observation: observation.clone() };
-        let text = serde_json::to_string(&line).unwrap_or_default();
-        let sent = self.lines.as_ref().and_then(|lines| lines.send(text).ok());
-        sent.ok_or(LedgerError::Stopped)
+        let text = serde_json::to_string(&line).unwrap_or_default() + "\n";
+        let written = self.file.write_all(text.as_bytes());
+        if written.is_ok() && !matches!(unsynced.try_send(()), Err(TrySendError::Disconnected(()))) {
+            return Ok(());
+        }
+        // Nothing more is appended: a further line could follow an incomplete one.
+        let synced = self.finish();
+        written.map_err(|source| LedgerError::Io { path: self.path.clone(), source })?;
+        Err(synced.err().unwrap_or(LedgerError::Stopped))
     }
 
     /// Waits until all lines are on the disk.
     ///
     /// # Errors
-    /// [`LedgerError`] if a line could not be written.
+    /// [`LedgerError`] if they can't be written to the disk.
     pub fn close(mut self) -> Result<(), LedgerError> {
-        drop(self.lines.take());
-        self.writer.take().map_or(Ok(()), |writer| writer.join().unwrap_or(Err(LedgerError::Stopped)))
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<(), LedgerError> {
+        drop(self.unsynced.take());
+        self.syncing.take().map_or(Ok(()), |thread| thread.join().unwrap_or(Err(LedgerError::Stopped)))
     }
 }
 
 impl Drop for AnswerLedger {
     fn drop(&mut self) {
-        drop(self.lines.take());
-        if let Some(writer) = self.writer.take() {
-            // A caller that needs the error calls `close`.
-            drop(writer.join());
-        }
+        // A caller that needs the error calls `close`.
+        drop(self.finish());
     }
 }
 
-fn write(mut file: File, waiting: &mpsc::Receiver<String>, path: PathBuf) -> Result<(), LedgerError> {
-    while let Ok(first) = waiting.recv() {
-        let mut lines = first + "\n";
-        for line in waiting.try_iter() {
-            lines += &line;
-            lines.push('\n');
+/// Syncs the file after each request, until the ledger is closed. A request that waits at the close is still carried out.
+fn sync(file: &File, requests: &mpsc::Receiver<()>, path: PathBuf) -> Result<(), LedgerError> {
+    while let Ok(()) = requests.recv() {
+        if let Err(source) = file.sync_data() {
+            return Err(LedgerError::Io { path, source });
         }
-        let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
-        written.map_err(|source| LedgerError::Io { path: path.clone(), source })?;
     }
     Ok(())
 }
@@ -269,7 +279,7 @@ mod tests {
         let path = directory.path().join("deep/ledger.jsonl");
         let now = "2026-11-26T10:00:00Z".parse().unwrap();
         let spent = Spent { requests: 2, tokens: 30, money: Some(0.1), ..Spent::default() };
-        let (ledger, found) = AnswerLedger::open(&path, &identity("a"), now).unwrap();
+        let (mut ledger, found) = AnswerLedger::open(&path, &identity("a"), now).unwrap();
         assert!(found.observations.is_empty() && found.started.is_none());
         assert!(matches!(AnswerLedger::open(&path, &identity("a"), now), Err(LedgerError::InUse(_))));
         ledger.append(&observation("1"), Spent::default()).unwrap();
@@ -283,6 +293,28 @@ mod tests {
         }
         let other = AnswerLedger::open(&path, &identity("b"), now).err().unwrap().to_string();
         assert!(other.contains("the suite differs") && other.contains("--ledger"), "{other}");
+    }
+
+    #[test]
+    fn an_answer_is_in_the_file_before_append_returns() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.jsonl");
+        let (mut ledger, _) = AnswerLedger::open(&path, &identity("a"), Timestamp::MAX).unwrap();
+        for n in 1..=200 {
+            ledger.append(&observation(&n.to_string()), Spent::default()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1 + n, "a kill would lose it");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_nothing_is_appended_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, _) =
+            AnswerLedger::open(&directory.path().join("ledger.jsonl"), &identity("a"), Timestamp::MAX).unwrap();
+        ledger.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = ledger.append(&observation("1"), Spent::default()).err().unwrap().to_string();
+        assert!(error.contains("ledger.jsonl: No space left on device"), "{error}");
+        assert!(matches!(ledger.append(&observation("2"), Spent::default()), Err(LedgerError::Stopped)));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
     let identity = loaded.identity(&options.subject);
     let path = options.ledger.clone().unwrap_or_else(|| loaded.default_ledger(&identity));
     let now = (options.now)();
-    let (ledger, contents) = AnswerLedger::open(&path, &identity, now)?;
+    let (mut ledger, contents) = AnswerLedger::open(&path, &identity, now)?;
     if !contents.observations.is_empty() {
         (options.progress)(&format!(
             "{} answers are in {}; continuing from there",
@@ -88,14 +88,14 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
             }
         }
         let before = known.len();
-        match ask_all(&runner, gate, remaining, &ledger, options.progress, known).await? {
+        match ask_all(&runner, gate, remaining, &mut ledger, options.progress, known).await? {
             Ended::Complete => {}
             Ended::Exhausted(exhausted) => stopped = exhausted.to_string(),
             Ended::Refused(why) => drop(refused.insert(gate.name.clone(), why)),
         }
         asked += known.len() - before;
     }
-    unscore_late(&runner, &ledger, &mut observations)?;
+    unscore_late(&runner, &mut ledger, &mut observations)?;
     ledger.close()?;
     Ok(make_report(
         loaded,
@@ -110,7 +110,7 @@ pub async fn run(loaded: &LoadedSuite, options: &RunOptions<'_>) -> Result<GateR
 /// Makes the answers missing whose traces went on with a call after they had been read.
 fn unscore_late(
     runner: &CaseRunner<'_>,
-    ledger: &AnswerLedger,
+    ledger: &mut AnswerLedger,
     observations: &mut BTreeMap<String, Vec<Observation>>,
 ) -> Result<(), RunError> {
     let late = runner.take_late();
@@ -158,7 +158,7 @@ async fn ask_all(
     runner: &CaseRunner<'_>,
     gate: &Gate,
     mut remaining: Vec<Remaining<'_>>,
-    ledger: &AnswerLedger,
+    ledger: &mut AnswerLedger,
     progress: &(dyn Fn(&str) + Sync),
     known: &mut Vec<Observation>,
 ) -> Result<Ended, RunError> {
