@@ -25,8 +25,8 @@ use crate::rollout::{
 };
 use crate::time::{Span, Timestamp};
 
-/// The number of a workload's notifications that may wait for one sink; the oldest is dropped first.
-const MAX_WAITING: usize = 16;
+/// The longest wait between two attempts at a notification: a sink that was away for long gets its messages within it.
+const LONGEST_NOTIFICATION_WAIT: Span = Span::from_secs(300);
 /// The difference between two clocks that needs no correction. A time that is earlier than the last one by at most this counts
 /// as the last one.
 pub(super) const CLOCK_TOLERANCE: Span = Span::from_secs(60);
@@ -292,13 +292,18 @@ impl WorkloadState {
     /// Takes the outcome of the notification at position `at` of the outbox in.
     fn notified(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
         let Some(waiting) = self.outbox.get_mut(at) else { return };
-        let limit = sink_of(&waiting.effect).map_or(0, |sink| sink.subscription.max_attempts());
+        let is_given_up = match &waiting.effect.act {
+            Act::People(Notify { sink, notification }) => {
+                let age = Span::between(notification.facts.at, now);
+                sink.subscription.gives_up(waiting.attempts.saturating_add(1), age)
+            }
+            Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) => true,
+        };
         match outcome {
             Outcome::Failed(failure)
-                if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict)
-                    && waiting.attempts + 1 < limit =>
+                if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Conflict) && !is_given_up =>
             {
-                waiting.failed(failure, now);
+                waiting.failed(failure, now, LONGEST_NOTIFICATION_WAIT);
                 self.drop_outdated();
             }
             Outcome::Failed(_)
@@ -510,7 +515,7 @@ fn is_for(sink: &Sink, notification: &Notification, policy: &Policy) -> bool {
 /// Drops the oldest notification for `sink` if as many as may wait for it do.
 fn make_room(outbox: &mut Vec<InFlight>, sink: &Sink) {
     let is_for_it = |waiting: &InFlight| sink_of(&waiting.effect).is_some_and(|other| other.name == sink.name);
-    if outbox.iter().filter(|waiting| is_for_it(waiting)).count() >= MAX_WAITING
+    if outbox.iter().filter(|waiting| is_for_it(waiting)).count() >= sink.subscription.most_waiting()
         && let Some(oldest) = outbox.iter().position(is_for_it)
     {
         outbox.remove(oldest);

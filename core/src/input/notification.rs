@@ -6,7 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RolloutId, Weight};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
+
+/// The fewest attempts at a notification before it is given up, so that an old one is tried after the daemon itself was away.
+const FEWEST_ATTEMPTS: u32 = 4;
+/// The longest time for which a sink may be away without losing a notification for people: a day, and the time to repair it.
+const LONGEST_OUTAGE: Span = Span::from_secs(26 * 3600);
 
 /// A place that notifications are sent to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +52,23 @@ impl Subscription {
         }
     }
 
-    /// Returns the number of attempts after which a notification is dropped. 40 attempts take about twenty minutes; a note
-    /// is a courtesy and gets 4.
-    pub fn max_attempts(self) -> u32 {
+    /// Returns whether a notification is given up after `attempts` failed attempts, at this age. One for people or on-call tools
+    /// waits out a sink that is away for a day; a note is a courtesy.
+    pub fn gives_up(self, attempts: u32, age: Span) -> bool {
         match self {
-            Subscription::Decisions => 4,
-            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => 40,
+            Subscription::Decisions => attempts >= FEWEST_ATTEMPTS,
+            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => {
+                attempts >= FEWEST_ATTEMPTS && age >= LONGEST_OUTAGE
+            }
+        }
+    }
+
+    /// Returns the most notifications of a workload that may wait for a sink. Those of people are few for each rollout, so all of a
+    /// busy day have room.
+    pub fn most_waiting(self) -> usize {
+        match self {
+            Subscription::Decisions => 16,
+            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => 64,
         }
     }
 }

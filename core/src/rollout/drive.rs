@@ -3,6 +3,7 @@
 use super::cause::{Conclusion, EndCause, Fired};
 use super::current::PhaseState;
 use super::decision::{Decision, DecisionKind};
+use super::in_flight::LONGEST_WAIT;
 use super::phase::{NextPhase, Phase, Trigger, next};
 use super::reason::Reason;
 use super::state::{HistoryEntry, PointerChange, Rollout, RolloutContext, StepOutput};
@@ -122,7 +123,7 @@ impl Rollout {
             FailureKind::Forbidden => matches!(self.current.phase, Phase::Preflight | Phase::Preparing),
             FailureKind::Unavailable | FailureKind::Conflict | FailureKind::Fenced => false,
         };
-        in_flight.failed(failure, context.now);
+        in_flight.failed(failure, context.now, LONGEST_WAIT);
         let attempts = in_flight.attempts;
         if refused && self.can_move_on(Trigger::Refused) {
             let reason = Reason::ActRefused { act, message };

@@ -8,8 +8,10 @@ use crate::time::{Span, Timestamp};
 
 /// The wait before the second attempt, in milliseconds; it doubles with each further attempt.
 const FIRST_WAIT_MS: u64 = 250;
-/// The longest wait between two attempts.
-const LONGEST_WAIT: Span = Span::from_secs(30);
+/// The most doublings of that wait. It is over a day by then, which is longer than any longest wait.
+const MOST_DOUBLINGS: u32 = 20;
+/// The longest wait between two attempts at an act of a rollout.
+pub const LONGEST_WAIT: Span = Span::from_secs(30);
 
 /// An effect that was asked for and is not confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,11 +33,11 @@ impl InFlight {
         InFlight { effect, attempts: 0, retry: None, failure: None }
     }
 
-    /// Records a failed attempt and schedules the next one: after 250 ms, doubled for each further attempt up to 30 s.
-    pub fn failed(&mut self, failure: Failure, now: Timestamp) {
+    /// Records a failed attempt and schedules the next one: after 250 ms, doubled for each further attempt up to `longest`.
+    pub fn failed(&mut self, failure: Failure, now: Timestamp, longest: Span) {
         self.attempts = self.attempts.saturating_add(1);
-        let doublings = self.attempts.saturating_sub(1).min(7);
-        let wait = Span::from_millis(FIRST_WAIT_MS << doublings).min(LONGEST_WAIT);
+        let doublings = self.attempts.saturating_sub(1).min(MOST_DOUBLINGS);
+        let wait = Span::from_millis(FIRST_WAIT_MS << doublings).min(longest);
         self.retry = Some(wait.after(now));
         self.failure = Some(failure);
     }

@@ -8,7 +8,7 @@ use bellwether_core::input::event::{Event, Failure, FailureKind, Outcome};
 use bellwether_core::input::notification::{IncidentChange, MessageKind, Notification, Sink, Subscription};
 use bellwether_core::rollout::decision::DecisionKind;
 use bellwether_core::rollout::ending::Ending;
-use bellwether_core::time::Span;
+use bellwether_core::time::{Span, Timestamp};
 use bellwether_sim::sinks::{events, on_call, people};
 use bellwether_sim::story::{Story, policy, workload};
 use serde_json::json;
@@ -179,8 +179,77 @@ fn the_ids_of_other_effects_do_not_depend_on_the_sinks() {
     assert_eq!(ids(Vec::new()), ids(vec![events(), people(), on_call()]));
 }
 
+/// A notification for `sink` whose outcome is not known, in an engine of its own, and the time.
+fn waiting_for(sink: &Sink) -> (Engine, EffectId, Timestamp) {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    assert_eq!(story.run(60), None);
+    let mut engine = Engine::new("test".to_owned(), Vec::new(), Span::ZERO).with_sinks(vec![sink.clone()]);
+    engine.restore(story.engine.state(&workload()).unwrap().clone());
+    engine.step(story.command("pause", json!({})), story.now);
+    let is_for_it = |effect: &Effect| matches!(&effect.act, Act::People(Notify { sink: to, .. }) if to == sink);
+    let outbox = &engine.state(&workload()).unwrap().outbox;
+    let effect = outbox.iter().find(|waiting| is_for_it(&waiting.effect)).unwrap().effect.id.clone();
+    (engine, effect, story.now)
+}
+
+fn is_waiting(engine: &Engine, effect: &EffectId) -> bool {
+    engine.state(&workload()).unwrap().outbox.iter().any(|waiting| waiting.effect.id == *effect)
+}
+
+/// Fails each attempt from `start` until none is due before `end`. Returns the times of the attempts.
+fn failed_attempts(engine: &mut Engine, effect: &EffectId, start: Timestamp, end: Timestamp) -> Vec<Timestamp> {
+    let mut tried = vec![start];
+    loop {
+        let now = *tried.last().unwrap();
+        let outcome = Outcome::Failed(Failure { kind: FailureKind::Unavailable, message: "away".into() });
+        engine.step(Event::Performed { workload: workload(), effect: effect.clone(), outcome }, now);
+        let outbox = &engine.state(&workload()).unwrap().outbox;
+        let waiting = outbox.iter().find(|waiting| waiting.effect.id == *effect);
+        let Some(next) = waiting.map(|waiting| waiting.retry.unwrap()).filter(|next| *next <= end) else {
+            return tried;
+        };
+        let transitions = engine.step(Event::Tick, next);
+        let due = transitions.iter().flat_map(|transition| &transition.effects).filter(|due| due.id == *effect);
+        assert_eq!(due.count(), 1, "an attempt is due at {next}");
+        tried.push(next);
+    }
+}
+
 #[test]
-fn the_outbox_keeps_the_newest_16_notifications_of_each_sink() {
+fn a_sink_that_is_away_for_a_day_loses_no_message_and_is_asked_rarely() {
+    for sink in [people(), on_call()] {
+        let (mut engine, effect, start) = waiting_for(&sink);
+        let end = Span::from_secs(24 * 3600).after(start);
+        let tried = failed_attempts(&mut engine, &effect, start, end);
+        assert!((250..320).contains(&tried.len()), "{} attempts", tried.len());
+        let gaps = tried.windows(2).map(|pair| Span::between(pair[0], pair[1]));
+        assert_eq!(gaps.max(), Some(Span::from_secs(300)));
+        assert!(is_waiting(&engine, &effect));
+        let outcome = Outcome::Done;
+        engine.step(Event::Performed { workload: workload(), effect: effect.clone(), outcome }, end);
+        assert!(!is_waiting(&engine, &effect));
+    }
+}
+
+#[test]
+fn a_message_is_given_up_after_more_than_a_day_and_a_note_after_four_attempts() {
+    let week = Span::from_secs(7 * 24 * 3600);
+    let (mut engine, effect, start) = waiting_for(&people());
+    let tried = failed_attempts(&mut engine, &effect, start, week.after(start));
+    let given_up = Span::between(start, *tried.last().unwrap());
+    assert!((Span::from_secs(26 * 3600)..Span::from_secs(27 * 3600)).contains(&given_up), "{given_up}");
+    let (mut engine, effect, start) = waiting_for(&events());
+    assert_eq!(failed_attempts(&mut engine, &effect, start, week.after(start)).len(), 4);
+
+    // The daemon itself was away, so the message is old; its first failure is no reason to drop it.
+    let (mut engine, effect, start) = waiting_for(&people());
+    let late = week.after(start);
+    assert_eq!(failed_attempts(&mut engine, &effect, late, week.after(late)).len(), 4);
+}
+
+#[test]
+fn the_outbox_keeps_the_newest_16_notes_of_a_sink() {
     let mut story = Story::new(policy(json!({})));
     story.request("v2");
     assert_eq!(story.run(60), None);
