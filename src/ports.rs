@@ -82,11 +82,18 @@ impl EventRecord {
     }
 }
 
+/// The id of one reading of a partition's records, from the position in its journal on. Each opening of a journal begins another
+/// reading, so that its owner can tell the records of an earlier one, which it gets again. A source that reads once has the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadingId(pub u64);
+
 /// A record on its way to the daemon, with its sender if that waits for the receipt.
 #[derive(Debug)]
 pub struct Delivery {
     /// The record.
     pub record: EventRecord,
+    /// The reading that it belongs to.
+    pub reading: ReadingId,
     /// The channel for the receipt, which is sent once the record is committed. `None` for a record from Kafka, whose
     /// sender does not wait. Dropping the channel tells the sender that the result is unknown.
     pub reply: Option<oneshot::Sender<Receipt>>,
@@ -94,7 +101,7 @@ pub struct Delivery {
 
 impl From<EventRecord> for Delivery {
     fn from(record: EventRecord) -> Delivery {
-        Delivery { record, reply: None }
+        Delivery { record, reading: ReadingId::default(), reply: None }
     }
 }
 
@@ -431,6 +438,10 @@ pub trait Journal: Send {
     /// # Errors
     /// A [`JournalError`], which says how the daemon has to react.
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError>;
+    /// Returns the reading of the partition's records that [`Journal::restore`] has begun.
+    fn reading(&self) -> ReadingId {
+        ReadingId::default()
+    }
     /// Writes all of `batch`, or nothing. An empty batch is not sent to the journal's store, so that it can succeed even
     /// after another owner has taken over.
     ///

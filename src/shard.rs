@@ -303,6 +303,12 @@ impl Shard {
                     }
                     rest.push(ShardInput::Performed(report));
                 }
+                ShardInput::Record(delivery) if delivery.reading != self.journal.reading() => {
+                    tracing::debug!(
+                        offset = delivery.record.offset,
+                        "record of an earlier reading left to the present one"
+                    );
+                }
                 ShardInput::Record(_) | ShardInput::Event { .. } => rest.push(input),
             }
         }
@@ -380,7 +386,7 @@ impl Shard {
 
     fn record(
         &mut self,
-        Delivery { record, reply }: Delivery,
+        Delivery { record, reply, .. }: Delivery,
         now: Timestamp,
         batch: &mut Batch,
         consequences: &mut Consequences,

@@ -40,7 +40,7 @@ pub(super) async fn post(app: &App, peer: Peer, record: EventRecord, by: Option<
         None => record,
     };
     let (reply, receipt) = oneshot::channel();
-    match app.shown.intake.try_send(Delivery { record, reply: Some(reply) }) {
+    match app.shown.intake.try_send(Delivery { reply: Some(reply), ..record.into() }) {
         Ok(()) => {}
         Err(mpsc::error::TrySendError::Full(_)) => {
             return PostAnswer::busy("the daemon is busy; send the event again in a second");

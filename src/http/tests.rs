@@ -293,7 +293,7 @@ async fn posted(receipt: Option<Receipt>, headers: &[(&str, &str)]) -> (u16, Str
     let (server, mut posted) =
         server(Options { events: true, timeout: Span::from_millis(300), ..Options::default() }).await;
     let daemon = tokio::spawn(async move {
-        let Some(Delivery { record, reply: Some(sender) }) = posted.recv().await else { return Vec::new() };
+        let Some(Delivery { record, reply: Some(sender), .. }) = posted.recv().await else { return Vec::new() };
         match receipt {
             Some(receipt) => drop(sender.send(receipt)),
             None => tokio::time::sleep(std::time::Duration::from_secs(1)).await,
@@ -552,7 +552,7 @@ async fn a_posted_event_needs_a_token_with_the_right_to_its_verb() {
     let options = Options { events: true, authenticate: true, ..Options::default() };
     let (server, mut posted) = server_with(options, Some(senders())).await;
     tokio::spawn(async move {
-        while let Some(Delivery { record, reply }) = posted.recv().await {
+        while let Some(Delivery { record, reply, .. }) = posted.recv().await {
             let identity = senders().decoding.access.open(&record).1;
             let told = Receipt::Decided(format!("{:?} from {:?}", identity.user, identity.from));
             let _ = reply.map(|reply| reply.send(told));

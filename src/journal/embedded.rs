@@ -177,14 +177,14 @@ impl EmbeddedIntake {
             let permit = self.wakes.reserve().await.map_err(|_| SubmitError::Stopped)?;
             let offset = self.shared.next_record.fetch_add(1, Ordering::SeqCst);
             let record = EventRecord { partition: 0, offset, ..record };
-            permit.send(Wake::Record(Delivery { record, reply: Some(reply) }));
+            permit.send(Wake::Record(Delivery { reply: Some(reply), ..record.into() }));
         }
         receipt.await.map_err(|_| SubmitError::Unknown)
     }
 
     /// Submits the posted events until their queue is closed, and passes each receipt on to the event's sender.
     pub async fn serve(self: Arc<Self>, mut posted: mpsc::Receiver<Delivery>) {
-        while let Some(Delivery { record, reply }) = posted.recv().await {
+        while let Some(Delivery { record, reply, .. }) = posted.recv().await {
             let intake = Arc::clone(&self);
             tokio::spawn(async move {
                 // Without a receipt the channel is dropped, which tells the sender that the result is unknown.

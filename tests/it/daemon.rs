@@ -333,7 +333,7 @@ impl RunningDaemon {
     /// Sends a record and returns its receipt. `None`: the daemon has released the partition without one.
     async fn send(&self, record: EventRecord) -> Option<Receipt> {
         let (reply, receipt) = oneshot::channel();
-        self.wakes.send(Wake::Record(Delivery { record, reply: Some(reply) })).await.unwrap();
+        self.wakes.send(Wake::Record(Delivery { reply: Some(reply), ..record.into() })).await.unwrap();
         tokio::time::timeout(LONG, receipt).await.expect("no receipt in time").ok()
     }
 

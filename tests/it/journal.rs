@@ -85,7 +85,9 @@ async fn records_are_numbered_from_the_consumed_offset_and_get_their_receipts() 
         let (mut handle, _) = opened(&journal).await;
         let serve = async {
             for expected in [first, first + 1] {
-                let Some(Wake::Record(Delivery { record, reply })) = daemon.recv().await else { panic!("no record") };
+                let Some(Wake::Record(Delivery { record, reply, .. })) = daemon.recv().await else {
+                    panic!("no record")
+                };
                 assert_eq!((record.partition, record.offset), (0, expected));
                 handle.commit(Batch { next_offset: Some(record.offset + 1), ..Batch::default() }).await.unwrap();
                 reply.unwrap().send(Receipt::Decided(format!("took {expected}"))).unwrap();

@@ -232,6 +232,15 @@ fn request(workload: &Workload, id: &str, tag: &str) -> EventRecord {
     EventRecord { partition: partition_of(key.as_bytes(), PARTITIONS), ..event.to_record(&key) }
 }
 
+/// Returns a record that is no event.
+fn poison(partition: Partition, n: usize) -> EventRecord {
+    EventRecord { partition, value: Some(format!("{{ poison {n}").into_bytes()), ..EventRecord::default() }
+}
+
+fn is_poison(record: &EventRecord) -> bool {
+    record.value.as_deref().is_some_and(|value| value.starts_with(b"{ poison"))
+}
+
 /// Runs the schedule of a seed, and checks its end.
 async fn run(seed: u64, policies: Vec<Policy>) {
     let setting = Arc::new(Setting::new(seed, policies, TROUBLE));
@@ -250,6 +259,10 @@ async fn run(seed: u64, policies: Vec<Policy>) {
             newest.insert(workload.clone(), (RolloutId::of(&workload, &event), is_good));
         }
     }
+    for n in 0..schedule.below(6) {
+        let at = Duration::from_secs(schedule.below(600) as u64);
+        requests.push((at, poison(schedule.below(PARTITIONS as usize) as Partition, n)));
+    }
     let sender = Arc::clone(&setting);
     tokio::spawn(async move {
         requests.sort_by_key(|(at, _)| *at);
@@ -257,8 +270,8 @@ async fn run(seed: u64, policies: Vec<Policy>) {
         for (at, record) in requests {
             tokio::time::sleep_until(start + at).await;
             sender.broker.send(record.clone());
-            // A producer may send a record again.
-            if sender.schedule.happens(200) {
+            // A producer may send an event again.
+            if !is_poison(&record) && sender.schedule.happens(200) {
                 sender.broker.send(record);
             }
         }

@@ -34,7 +34,7 @@ use super::ownership::{Ownership, PollerCommand};
 use super::queue::{FillLevel, WakeQueue};
 use super::reader::Readers;
 use super::secrets::SecretFiles;
-use crate::ports::{EventRecord, Partition, Wake};
+use crate::ports::{Delivery, EventRecord, Partition, ReadingId, Wake};
 use crate::{metrics, panics};
 
 /// The time for the daemon to release revoked partitions.
@@ -290,8 +290,8 @@ struct Poller {
     consumer: BaseConsumer<RebalanceContext>,
     ownership: Arc<Ownership>,
     queue: Arc<WakeQueue>,
-    /// The partitions whose journals are open, each with the next offset to pass to the daemon.
-    started: HashMap<Partition, i64>,
+    /// The partitions whose journals are open.
+    started: HashMap<Partition, StartedReading>,
     /// The starts that librdkafka was not ready for.
     starting: Vec<PollerCommand>,
     /// The partitions that can't be written for now, each with the instant of its next assignment.
@@ -302,6 +302,13 @@ struct Poller {
     held: HashSet<Partition>,
     stop: Arc<AtomicBool>,
     pulse: Arc<Pulse>,
+}
+
+/// The reading of a partition whose journal is open.
+struct StartedReading {
+    id: ReadingId,
+    /// The next offset to pass to the daemon.
+    next: i64,
 }
 
 /// The reason why the polling of one consumer has ended.
@@ -415,13 +422,15 @@ impl Poller {
             match command {
                 // The receiver is gone if opening the journal timed out.
                 PollerCommand::Start { done, .. } if done.is_closed() => {}
-                PollerCommand::Start { partition, position, done } => match self.start_partition(partition, position) {
-                    // The partition was assigned a moment ago, and librdkafka can't move it yet.
-                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
-                        self.starting.push(PollerCommand::Start { partition, position, done });
+                PollerCommand::Start { partition, position, reading, done } => {
+                    match self.start_partition(partition, position, reading) {
+                        // The partition was assigned a moment ago, and librdkafka can't move it yet.
+                        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                            self.starting.push(PollerCommand::Start { partition, position, reading, done });
+                        }
+                        result => drop(done.send(result.map_err(|error| error.to_string()))),
                     }
-                    result => drop(done.send(result.map_err(|error| error.to_string()))),
-                },
+                }
                 PollerCommand::Restart { partition, at } => self.stop_partition(partition, at),
                 PollerCommand::Pace { partition, is_paused } => self.pace(partition, is_paused),
             }
@@ -436,14 +445,14 @@ impl Poller {
     }
 
     /// Resumes a partition from `position`. Its journal is restored, so its records can be handled.
-    fn start_partition(&mut self, partition: Partition, position: i64) -> Result<(), KafkaError> {
+    fn start_partition(&mut self, partition: Partition, position: i64, id: ReadingId) -> Result<(), KafkaError> {
         let mut target = TopicPartitionList::new();
         target.add_partition_offset(&self.topic, partition, Offset::Offset(position))?;
         // No broker is asked: the position is set in this process.
         for element in self.consumer.seek_partitions(target, SEEK_TIMEOUT)?.elements() {
             element.error()?;
         }
-        self.started.insert(partition, position);
+        self.started.insert(partition, StartedReading { id, next: position });
         self.held.remove(&partition);
         if self.paused { Ok(()) } else { self.consumer.resume(&self.list(partition)) }
     }
@@ -508,16 +517,16 @@ pub(super) fn metadata(offset: &TopicPartitionListElem<'_>) -> Option<String> {
 /// stopped, which are read again later; and those that were passed before, because librdkafka was seen to fetch from its
 /// first offset again after a pause on a busy broker.
 fn pass_on(
-    started: &mut HashMap<Partition, i64>,
+    started: &mut HashMap<Partition, StartedReading>,
     ownership: &Ownership,
     queue: &WakeQueue,
     message: &BorrowedMessage<'_>,
 ) {
     let (partition, offset) = (message.partition(), message.offset());
     match started.get_mut(&partition) {
-        Some(next) if offset >= *next && ownership.owns(partition) => {
-            *next = offset + 1;
-            queue.push(Wake::Record(record(message).into()));
+        Some(reading) if offset >= reading.next && ownership.owns(partition) => {
+            reading.next = offset + 1;
+            queue.push(Wake::Record(Delivery { reading: reading.id, ..record(message).into() }));
         }
         _ => {}
     }

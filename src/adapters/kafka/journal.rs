@@ -22,7 +22,7 @@ use super::ownership::{Ownership, Standing};
 use super::reader::read_to_end;
 use super::transaction::{self, Producer, Target, TransactionFailure, TransactionNames};
 use super::{hanging, position};
-use crate::ports::{Batch, Journal, JournalError, Partition};
+use crate::ports::{Batch, Journal, JournalError, Partition, ReadingId};
 
 /// The time to fence the predecessor. The broker may have to end a transaction that it left open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ pub(super) struct KafkaJournal {
     /// The position from which the partition is read, until the first batch has committed it. It is committed even if no
     /// event is read: the group then has an offset, and a member of an earlier generation is refused at once.
     position: Option<i64>,
+    reading: ReadingId,
 }
 
 impl KafkaJournal {
@@ -78,6 +79,7 @@ impl KafkaJournal {
             producer: None,
             names: TransactionNames::new(&transactional_id(options, partition)),
             position: None,
+            reading: ReadingId::default(),
         };
         let fenced = fence(Arc::clone(options), partition).await;
         journal.producer = Some(fenced.map_err(|failure| journal.journal_error(failure))?);
@@ -104,9 +106,11 @@ impl KafkaJournal {
     }
 
     /// Asks the polling thread for the records from `position` on, and waits for its answer.
-    async fn start(&self, position: i64) -> Result<(), TransactionFailure> {
+    async fn start(&mut self, position: i64) -> Result<(), TransactionFailure> {
         let unknown = |problem: &str| Err(TransactionFailure::Unknown(problem.to_owned()));
-        match tokio::time::timeout(START_TIMEOUT, self.ownership.start(self.partition, position)).await {
+        let (reading, started) = self.ownership.start(self.partition, position);
+        self.reading = reading;
+        match tokio::time::timeout(START_TIMEOUT, started).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(problem))) => unknown(&problem),
             Ok(Err(_)) => unknown("the partition was revoked meanwhile"),
@@ -166,6 +170,10 @@ impl Journal for KafkaJournal {
             self.start(position).await.map_err(|failure| self.journal_error(failure))?;
         }
         Ok(entries)
+    }
+
+    fn reading(&self) -> ReadingId {
+        self.reading
     }
 
     async fn commit(&mut self, mut batch: Batch) -> Result<(), JournalError> {

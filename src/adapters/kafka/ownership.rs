@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::sync::oneshot;
 
-use crate::ports::Partition;
+use crate::ports::{Partition, ReadingId};
 
 /// The partitions that this process owns, and the commands of the journals to the polling thread.
 #[derive(Default)]
@@ -26,12 +26,14 @@ struct State {
     /// The partitions that are assigned, each with the group's metadata of the generation that assigned it.
     owned: HashMap<Partition, Arc<ConsumerGroupMetadata>>,
     commands: Vec<PollerCommand>,
+    /// The readings that were asked for so far.
+    readings: u64,
 }
 
 /// A command of a journal to the polling thread.
 pub(super) enum PollerCommand {
-    /// The journal is open: resume the partition from `position`, and send the result to `done`.
-    Start { partition: Partition, position: i64, done: oneshot::Sender<Result<(), String>> },
+    /// The journal is open: begin a reading of the partition from `position` on, and send the result to `done`.
+    Start { partition: Partition, position: i64, reading: ReadingId, done: oneshot::Sender<Result<(), String>> },
     /// The partition can't be written for now: pause the partition now, and assign it again at this instant.
     Restart { partition: Partition, at: Instant },
     /// The daemon has too many inputs of the partition, or has caught up: pause or resume its records.
@@ -92,15 +94,21 @@ impl Ownership {
         self.lock().owned.get(&partition).is_some_and(|owned| Arc::ptr_eq(owned, membership))
     }
 
-    /// Asks the polling thread for the records from `position` on of a partition that is restored. The result arrives at the
-    /// receiver; its sender is dropped if the partition is not owned.
-    pub(super) fn start(&self, partition: Partition, position: i64) -> oneshot::Receiver<Result<(), String>> {
+    /// Asks the polling thread for the records from `position` on of a partition that is restored. Returns the id of the reading,
+    /// and the receiver of the result, whose sender is dropped if the partition is not owned.
+    pub(super) fn start(
+        &self,
+        partition: Partition,
+        position: i64,
+    ) -> (ReadingId, oneshot::Receiver<Result<(), String>>) {
         let (done, started) = oneshot::channel();
         let mut state = self.lock();
+        state.readings += 1;
+        let reading = ReadingId(state.readings);
         if state.owned.contains_key(&partition) {
-            state.commands.push(PollerCommand::Start { partition, position, done });
+            state.commands.push(PollerCommand::Start { partition, position, reading, done });
         }
-        started
+        (reading, started)
     }
 
     /// Asks the polling thread to stop a partition and to assign it again after `delay`, if it is still owned.

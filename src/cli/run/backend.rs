@@ -126,7 +126,7 @@ impl Backend {
 /// here for its key, and so that its sender is told at once of one that can't be.
 async fn produce(mut posted: mpsc::Receiver<Delivery>, emitter: Emitter, decoding: Arc<DecodeOptions>) {
     loop {
-        let Delivery { record, reply } = match tokio::time::timeout(REST, posted.recv()).await {
+        let Delivery { record, reply, .. } = match tokio::time::timeout(REST, posted.recv()).await {
             Ok(Some(delivery)) => delivery,
             Ok(None) => return,
             Err(_) => {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether::ports::{Batch, Epoch, Journal, JournalError, Journals};
+use bellwether::ports::{Batch, Delivery, Epoch, Journal, JournalError, Journals, ReadingId};
 use bellwether_core::ids::EffectId;
 
 use super::*;
@@ -40,12 +40,14 @@ struct Stored {
     records: Vec<EventRecord>,
     entries: BTreeMap<String, Vec<u8>>,
     decisions: Vec<Vec<u8>>,
+    /// The offsets of the records that became dead letters.
+    dead: Vec<i64>,
     /// The committed offset.
     next_offset: i64,
     /// The number of times that the journal was opened; a writer with a lower number is fenced.
     opened: u64,
-    /// The number of the delivery of records that is not over.
-    delivery: u64,
+    /// The reading of records that is not over.
+    reading: u64,
 }
 
 impl Broker {
@@ -76,15 +78,15 @@ impl Broker {
         member
     }
 
-    /// Removes the member, and ends its deliveries.
+    /// Removes the member, and ends its readings.
     pub(super) fn leave(&self) {
         self.state.lock().unwrap().member = None;
         (0..PARTITIONS).for_each(|partition| self.revoke(partition));
     }
 
-    /// Ends the delivery of a partition's records.
+    /// Ends the reading of a partition's records.
     pub(super) fn revoke(&self, partition: Partition) {
-        self.with(partition, |stored| stored.delivery += 1);
+        self.with(partition, |stored| stored.reading += 1);
     }
 
     /// Assigns a partition to the present member after a delay.
@@ -93,7 +95,7 @@ impl Broker {
         let broker = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            // The daemon may have ended. No record of an earlier delivery follows the assignment.
+            // The daemon may have ended. A reading that has begun ends.
             if let Ok(room) = member.reserve().await {
                 broker.revoke(partition);
                 room.send(Wake::Assigned(partition));
@@ -101,23 +103,24 @@ impl Broker {
         });
     }
 
-    /// Delivers the records of a partition from the committed offset on, until the delivery is over. A process that is no
-    /// member of the group any more gets none.
-    fn deliver(&self, partition: Partition) {
+    /// Delivers the records of a partition from the committed offset on, until another reading begins. A process that is no
+    /// member of the group any more gets none. A journal whose partition was assigned again while it was restored still gets them:
+    /// they come to the daemon before those of the next reading.
+    fn deliver(&self, partition: Partition) -> ReadingId {
         let state = self.state.lock().unwrap();
         let is_member = state.generation == self.generation;
-        let Some(member) = state.member.clone().filter(|_| is_member) else { return };
+        let Some(member) = state.member.clone().filter(|_| is_member) else { return ReadingId::default() };
         drop(state);
         let broker = self.clone();
         let (number, mut next) = self.with(partition, |stored| {
-            stored.delivery += 1;
-            (stored.delivery, stored.next_offset)
+            stored.reading += 1;
+            (stored.reading, stored.next_offset)
         });
         tokio::spawn(async move {
-            // The delivery, or the daemon, may end while a record waits for room.
+            // The reading, or the daemon, may end while a record waits for room.
             while let Ok(room) = member.reserve().await {
                 let found = broker.with(partition, |stored| {
-                    (stored.delivery == number).then(|| stored.records.get(next as usize).cloned())
+                    (stored.reading == number).then(|| stored.records.get(next as usize).cloned())
                 });
                 match found {
                     None => return,
@@ -127,11 +130,12 @@ impl Broker {
                     }
                     Some(Some(record)) => {
                         next += 1;
-                        room.send(Wake::Record(record.into()));
+                        room.send(Wake::Record(Delivery { reading: ReadingId(number), ..record.into() }));
                     }
                 }
             }
         });
+        ReadingId(number)
     }
 
     /// Returns the ending of a rollout; `None` if it has not ended.
@@ -199,8 +203,12 @@ impl Broker {
                 assert_eq!(numbers, (0..numbers.len() as u32).collect::<Vec<u32>>(), "the decisions of {rollout}");
             }
             let seen = stored.entries.keys().filter(|key| key.starts_with("seen/")).count();
-            let ids: BTreeSet<&[u8]> = stored.records.iter().filter_map(|record| record.value.as_deref()).collect();
+            let events = stored.records.iter().filter(|record| !is_poison(record));
+            let ids: BTreeSet<&[u8]> = events.filter_map(|record| record.value.as_deref()).collect();
             assert_eq!(seen, ids.len(), "each event is known once");
+            let poison: Vec<i64> =
+                stored.records.iter().filter(|record| is_poison(record)).map(|record| record.offset).collect();
+            assert_eq!(stored.dead, poison, "each record that is no event is a dead letter once, in its order");
         }
     }
 }
@@ -211,6 +219,7 @@ struct Handle {
     partition: Partition,
     /// The value of [`Stored::opened`] when it was opened.
     number: u64,
+    reading: ReadingId,
 }
 
 #[async_trait]
@@ -233,7 +242,7 @@ impl Journals for Broker {
         stored.opened += 1;
         let number = stored.opened;
         drop(state);
-        Ok(Box::new(Handle { broker: self.clone(), partition, number }))
+        Ok(Box::new(Handle { broker: self.clone(), partition, number, reading: ReadingId::default() }))
     }
 
     fn assign_again(&self, partition: Partition, delay: Duration) {
@@ -256,8 +265,12 @@ impl Journal for Handle {
     async fn restore(&mut self) -> Result<BTreeMap<String, Vec<u8>>, JournalError> {
         self.broker.schedule.delay(200, 40).await;
         let entries = self.broker.with(self.partition, |stored| stored.entries.clone());
-        self.broker.deliver(self.partition);
+        self.reading = self.broker.deliver(self.partition);
         Ok(entries)
+    }
+
+    fn reading(&self) -> ReadingId {
+        self.reading
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<(), JournalError> {
@@ -277,7 +290,8 @@ impl Journal for Handle {
         if stored.opened != self.number {
             return Err(JournalError::Fenced("the journal was opened again".to_owned()));
         }
-        assert!(batch.dead.is_empty() && batch.rekeyed.is_empty(), "{:?} {:?}", batch.dead, batch.rekeyed);
+        assert!(batch.rekeyed.is_empty(), "{:?}", batch.rekeyed);
+        stored.dead.extend(batch.dead.iter().map(|(record, _)| record.offset));
         for (key, value) in batch.puts {
             match value {
                 Some(value) => stored.entries.insert(key, value),

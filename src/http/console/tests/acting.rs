@@ -130,7 +130,7 @@ impl Browser {
 fn daemon(mut posted: Receiver<Delivery>, receipt: Receipt) -> tokio::task::JoinHandle<Vec<EventRecord>> {
     tokio::spawn(async move {
         let mut records = Vec::new();
-        while let Ok(Some(Delivery { record, reply })) =
+        while let Ok(Some(Delivery { record, reply, .. })) =
             tokio::time::timeout(Duration::from_millis(1500), posted.recv()).await
         {
             let _ = reply.map(|reply| reply.send(receipt.clone()));
