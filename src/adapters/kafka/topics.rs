@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
@@ -70,8 +70,9 @@ pub(super) async fn ensure(options: &Options, missing_journal: MissingJournal) -
     }
     let found = await_topics(options, &required).await?;
     check_partitions(&required, &found)?;
-    check_settings(&admin, options, &required).await?;
-    events_partitions(options).await
+    let patience = if missing.is_empty() { Duration::ZERO } else { BROKER_TIMEOUT };
+    check_settings(&admin, options, &required, patience).await?;
+    Ok(found[0].unwrap_or(partitions))
 }
 
 /// Checks the existing topics, and returns the names of those that [`ensure`] would create.
@@ -97,7 +98,7 @@ pub(super) async fn inspect(options: &Options) -> Result<Vec<String>, KafkaClien
     if !present.is_empty() {
         let admin: AdminClient<DefaultClientContext> =
             options.producer()?.create().map_err(|error| error::client(&error))?;
-        check_settings(&admin, options, &present).await?;
+        check_settings(&admin, options, &present, Duration::ZERO).await?;
     }
     Ok(missing)
 }
@@ -267,40 +268,98 @@ fn check_partitions(required: &[RequiredTopic], found: &[Option<i32>]) -> Result
     Ok(())
 }
 
+/// Checks the settings of the topics. A broker that does not know a new topic yet tells none of its settings, so they are asked for
+/// again within `patience`.
 async fn check_settings(
     admin: &AdminClient<DefaultClientContext>,
     options: &Options,
     required: &[RequiredTopic],
+    patience: Duration,
 ) -> Result<(), KafkaClientError> {
     let resources: Vec<ResourceSpecifier<'_>> =
         required.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
     let timeouts = AdminOptions::new().request_timeout(Some(BROKER_TIMEOUT));
-    let answers = match admin.describe_configs(&resources, &timeouts).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            warn_unchecked(&error);
+    let started = Instant::now();
+    loop {
+        let untold = match admin.describe_configs(&resources, &timeouts).await {
+            Ok(answers) => check_answers(options, required, answers)?,
+            Err(error) => vec![error.to_string()],
+        };
+        if untold.is_empty() {
             return Ok(());
         }
-    };
+        if started.elapsed() >= patience {
+            untold.iter().for_each(|problem| warn_unchecked(problem));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Checks the settings that the brokers have told. Returns the problems of those that they have not told.
+fn check_answers(
+    options: &Options,
+    required: &[RequiredTopic],
+    answers: Vec<Result<ConfigResource, RDKafkaErrorCode>>,
+) -> Result<Vec<String>, KafkaClientError> {
+    let mut untold = Vec::new();
     for (topic, answer) in required.iter().zip(answers) {
-        match answer {
-            Ok(config) => {
-                let value_of = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
-                for problem in settings::problems(topic.role, options, value_of) {
-                    let error = problem.error(&topic.name);
-                    if problem.is_refused {
-                        return Err(error);
-                    }
-                    tracing::warn!("{error}");
-                }
+        let config = match answer {
+            // The client library leaves out the error of a single topic: unknown to the broker, or not permitted.
+            Ok(config) if config.entries.is_empty() => {
+                untold.push(format!("topic {}: the broker tells none of them", topic.name));
+                continue;
             }
-            Err(code) => warn_unchecked(&KafkaError::AdminOp(code)),
+            Ok(config) => config,
+            Err(code) => {
+                untold.push(format!("topic {}: {}", topic.name, KafkaError::AdminOp(code)));
+                continue;
+            }
+        };
+        let value_of = |name: &str| config.get(name).and_then(|entry| entry.value.clone());
+        for problem in settings::problems(topic.role, options, value_of) {
+            let error = problem.error(&topic.name);
+            if problem.is_refused {
+                return Err(error);
+            }
+            tracing::warn!("{error}");
         }
     }
-    Ok(())
+    Ok(untold)
 }
 
 /// Logs that settings could not be read, which is no reason to stop: an ACL may forbid it.
-fn warn_unchecked(error: &KafkaError) {
-    tracing::warn!(%error, "the topics' settings can't be checked; grant DescribeConfigs on them");
+fn warn_unchecked(problem: &str) {
+    tracing::warn!(problem, "the topics' settings can't be checked; grant DescribeConfigs on them");
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
+    use super::*;
+
+    #[test]
+    fn a_topic_whose_settings_the_broker_does_not_tell_is_not_refused() {
+        let options = Options::default();
+        let required = required_topics(&options);
+        let answer = |entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(name, value)| ConfigEntry {
+                name: (*name).to_owned(),
+                value: Some((*value).to_owned()),
+                source: ConfigSource::DynamicTopic,
+                is_read_only: false,
+                is_default: false,
+                is_sensitive: false,
+            });
+            Ok(ConfigResource { specifier: OwnedResourceSpecifier::Topic(String::new()), entries: entries.collect() })
+        };
+        let deleted = [("cleanup.policy", "delete")];
+        let told = vec![answer(&deleted), answer(&[]), answer(&deleted), Err(RDKafkaErrorCode::RequestTimedOut)];
+        let untold = check_answers(&options, &required, told).unwrap();
+        assert_eq!(untold.len(), 2, "{untold:?}");
+        assert!(untold[0].contains(&options.journal_topic) && untold[1].contains(&options.dlq()), "{untold:?}");
+        let error = check_answers(&options, &required, vec![answer(&deleted), answer(&deleted)]).err().unwrap();
+        assert!(error.to_string().contains("cleanup.policy = delete"), "{error}");
+    }
 }
