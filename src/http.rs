@@ -5,12 +5,13 @@
 //! can also sign in to the console, whose forms send events by the same way.
 //!
 //! `/livez` checks only that the event loop still turns, because a restart cures nothing else. `/readyz` lists the
-//! conditions that the daemon publishes. Prometheus is not among them: without it the daemon keeps its rollouts as they
+//! conditions that the daemon publishes, also while it waits for its journal ([`serve_starting`]). Prometheus is not among them: without it the daemon keeps its rollouts as they
 //! are and reports that it is blind, and for that it has to stay reachable.
 
 mod options;
 mod state;
 mod serve;
+mod starting;
 mod answer;
 mod proxy;
 mod senders;
@@ -33,7 +34,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_core::engine::show;
 use bellwether_core::judge::numbers::Verdict;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +51,7 @@ pub use self::options::{Options, ReadAccess};
 pub use self::proxy::{SHORTEST_PROXY_SECRET, SignInProxy};
 pub use self::rollouts::{VIEW_AGE, VIEW_PROBLEM};
 pub use self::senders::Senders;
+pub use self::starting::{Starting, serve_starting};
 pub use self::state::{Conditions, Shown, ShownConfig};
 
 /// The largest body of a request, in bytes. An event has a few hundred.
@@ -80,9 +84,9 @@ pub enum HttpError {
 ///
 /// # Errors
 /// [`HttpError::Listen`] if the address can't be bound.
-pub async fn bind(options: &Options) -> Result<tokio::net::TcpListener, HttpError> {
+pub async fn bind(options: &Options) -> Result<TcpListener, HttpError> {
     let address = options.listen;
-    tokio::net::TcpListener::bind(address).await.map_err(|source| HttpError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| HttpError::Listen { address, source })
 }
 
 /// Serves requests until `stop`, and then finishes those in progress.
@@ -90,13 +94,13 @@ pub async fn bind(options: &Options) -> Result<tokio::net::TcpListener, HttpErro
 /// # Errors
 /// [`HttpError::Certificate`] if the certificate can't be used.
 pub async fn serve(
-    listener: tokio::net::TcpListener,
+    listener: impl Into<Arc<TcpListener>>,
     options: &Options,
     shown: Shown,
     stop: CancellationToken,
 ) -> Result<(), HttpError> {
     let certificate = Certificate::read(options)?;
-    serve::run(listener, router(options, shown, stop.clone()), certificate, stop).await;
+    serve::run(listener.into(), router(options, shown, stop.clone()), certificate, stop).await;
     Ok(())
 }
 
@@ -172,7 +176,12 @@ async fn livez(State(app): State<App>) -> Response {
 }
 
 async fn readyz(State(app): State<App>, request: Request) -> Response {
-    let conditions = app.shown.conditions.borrow().clone();
+    readiness(&app.shown.conditions.borrow(), app.shown.ages.problem(), &request)
+}
+
+/// Returns the answer of `/readyz`: the conditions that do not hold, and with `?verbose` the others as well. `views` is the problem
+/// of the views of other replicas, without which a replica does its own work all the same.
+fn readiness(conditions: &Conditions, views: Option<String>, request: &Request) -> Response {
     let ready = conditions.iter().all(|(_, state)| state.is_ok());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verbose = request
@@ -180,15 +189,14 @@ async fn readyz(State(app): State<App>, request: Request) -> Response {
         .query()
         .is_some_and(|query| query.split('&').any(|key| key == "verbose" || key.starts_with("verbose=")));
     let mut text = String::new();
-    for (name, state) in &conditions {
+    for (name, state) in conditions {
         match state {
             Ok(()) if verbose => text.push_str(&format!("[+] {name} ok\n")),
             Err(reason) => text.push_str(&format!("[-] {name} {reason}\n")),
             Ok(()) => {}
         }
     }
-    // A replica without the newest views of others does its own work all the same.
-    if let Some(problem) = app.shown.ages.problem() {
+    if let Some(problem) = views {
         text.push_str(&format!("[!] views {problem}\n"));
     }
     text.push_str(if ready { "ready\n" } else { "not ready\n" });
@@ -210,10 +218,13 @@ async fn metrics(State(app): State<App>) -> Response {
         crate::metrics::checks(&verdict, checks.count());
     }
     crate::metrics::view_age(app.shown.ages.oldest().unwrap_or_default().to_std());
-    for (name, state) in app.shown.conditions.borrow().iter() {
-        crate::metrics::condition(name, state.is_ok());
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.shown.metrics.render()).into_response()
+    rendered(&app.shown.metrics, &app.shown.conditions.borrow())
+}
+
+/// Returns the metrics in the text format of Prometheus, with those of the conditions.
+fn rendered(metrics: &PrometheusHandle, conditions: &Conditions) -> Response {
+    conditions.iter().for_each(|(name, state)| crate::metrics::condition(name, state.is_ok()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
 }
 
 async fn version() -> Response {

@@ -1,7 +1,7 @@
 //! `bellwether run`: the composition root, the only place that creates the real adapters and passes them to the daemon.
 //!
 //! A permanent fault, such as a wrong configuration, ends the process before it owns a partition. A dependency that is
-//! unavailable for a while (Prometheus, the API server) does not.
+//! unavailable for a while (Kafka, Prometheus, the API server) does not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::policy::Policy;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ use crate::events::identity::{SHORTEST_STAMP_KEY, StampKey};
 use crate::exit;
 use crate::follow::Followed;
 use crate::health::Health;
-use crate::http::{self, SHORTEST_PROXY_SECRET, Senders, Shown, SignInProxy};
+use crate::http::{self, SHORTEST_PROXY_SECRET, Senders, Shown, SignInProxy, Starting};
 use crate::perform::Executor;
 use crate::ports::Wake;
 use crate::sampling::probe::Prober;
@@ -47,6 +48,7 @@ mod backend;
 mod readiness;
 mod reload;
 mod split;
+mod starting;
 
 /// The capacity of the queue of wakes to the daemon, and of the queue of posted events.
 const QUEUE_CAPACITY: usize = 1024;
@@ -68,7 +70,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let metrics = crate::metrics::install().context("the metrics recorder")?;
     let stop = stop_on_signals()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let listener = http::bind(&config.http).await?;
+    let listener = Arc::new(http::bind(&config.http).await?);
     let listen = listener.local_addr().context("the address of the HTTP server")?;
     let (policies_now, policies) = watch::channel(config.policies.clone());
     let (wakes, inbox) = mpsc::channel(QUEUE_CAPACITY);
@@ -80,7 +82,11 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::clone(&clock))?;
     let prometheus = Arc::new(Prometheus::new(&config.prometheus)?);
     let mut tasks = Tasks::default();
-    let mut backend = Backend::open(&config, wakes.clone(), &decoding, &mut tasks).await?;
+    let (conditions_now, conditions) = watch::channel(readiness::at_start());
+    let opening = Backend::open(&config, wakes.clone(), &decoding, &mut tasks, &conditions_now);
+    let while_starting = Starting { conditions: conditions.clone(), metrics: metrics.clone() };
+    let opened = starting::serve_while(opening, &listener, &config.http, while_starting, &stop).await?;
+    let Some(mut backend) = opened else { return Ok(exit::OK) };
 
     let proxy = sign_in_proxy(&config.http)?;
     let senders = config.http.authenticate.then(|| {
@@ -118,7 +124,6 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         stop: stop.clone(),
     };
 
-    let (conditions_now, conditions) = watch::channel(readiness::at_start());
     let (watched, name, board, cancel) = (cluster.clone(), config.cluster.clone(), shows.clone(), stop.clone());
     tasks.restarted("watches", move || {
         watch_cluster(watched.clone(), name.clone(), policies.clone(), board.clone(), wakes.clone(), cancel.clone())
@@ -245,7 +250,7 @@ async fn run_upkeep(recorder: PrometheusHandle, dropped: ErrorCounter) {
 }
 
 async fn serve(
-    listener: tokio::net::TcpListener,
+    listener: Arc<TcpListener>,
     options: http::Options,
     shown: Shown,
     stop: CancellationToken,

@@ -100,7 +100,7 @@ fn acceptor(cert_file: &Path, key_file: &Path) -> Result<TlsAcceptor, HttpError>
 
 /// Serves connections until `stop`, and then finishes the requests in progress for at most [`DRAIN`].
 pub(super) async fn run(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     router: Router,
     mut certificate: Option<Certificate>,
     stop: CancellationToken,

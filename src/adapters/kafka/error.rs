@@ -134,6 +134,27 @@ pub enum KafkaClientError {
     Consumer(String),
 }
 
+impl KafkaClientError {
+    /// Returns whether time alone may cure the error: the brokers are away, or do not know a topic yet.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            KafkaClientError::Unreachable { .. } | KafkaClientError::Read { .. } => true,
+            KafkaClientError::Property { .. }
+            | KafkaClientError::Setting { .. }
+            | KafkaClientError::Secret { .. }
+            | KafkaClientError::Lines { .. }
+            | KafkaClientError::Client(_)
+            | KafkaClientError::Topic { .. }
+            | KafkaClientError::Create { .. }
+            | KafkaClientError::MissingJournal { .. }
+            | KafkaClientError::ForeignGroup { .. }
+            | KafkaClientError::Hanging { .. }
+            | KafkaClientError::Send { .. }
+            | KafkaClientError::Consumer(_) => false,
+        }
+    }
+}
+
 /// Returns the error for a client that could not be created. The text of librdkafka is left out where it may contain the
 /// value of a property, which may be a secret.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the text of all other errors of librdkafka is used as it is")]

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bellwether_core::ids::Scope;
 use futures::FutureExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::QUEUE_CAPACITY;
+use super::{QUEUE_CAPACITY, starting};
 use crate::adapters::kafka::{Emitter, Kafka, KafkaIntake, KafkaTail, Pulse};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::events::decode::{DecodeOptions, Decoded, decode};
+use crate::http::Conditions;
 use crate::journal::JournalKind;
 use crate::journal::embedded::Embedded;
 use crate::ports::{Delivery, EventRecord, JournalFollower, Journals, Receipt, Wake};
@@ -34,7 +35,8 @@ enum Kind {
 }
 
 impl Backend {
-    /// Opens the journal and starts both intakes, of which the one of posted events is among `tasks`.
+    /// Opens the journal and starts both intakes, of which the one of posted events is among `tasks`. Waits for Kafka while it is
+    /// unavailable, and says so in `conditions`.
     ///
     /// # Errors
     /// Kafka's topics have wrong settings, or the embedded journal can't be opened.
@@ -43,11 +45,12 @@ impl Backend {
         wakes: mpsc::Sender<Wake>,
         decoding: &Arc<DecodeOptions>,
         tasks: &mut Tasks,
+        conditions: &watch::Sender<Conditions>,
     ) -> anyhow::Result<Backend> {
         let (http, posted) = mpsc::channel(QUEUE_CAPACITY);
         let kind = match config.journal.kind {
             JournalKind::Kafka => {
-                let kafka = Kafka::connect(config.kafka.clone()).await?;
+                let kafka = starting::connect(&config.kafka, conditions).await?;
                 let intake = kafka.consume(wakes)?;
                 tasks.vital("posted-events", produce(posted, kafka.emitter()?, Arc::clone(decoding)).map(Ok));
                 Kind::Kafka { kafka, intake, tail: None }

@@ -164,7 +164,8 @@ async fn without_kafka(sandbox: &Sandbox) -> Result<()> {
     let proxy = TcpProxy::start(kafka::PROXY_PORT, kafka::PROXIED_LISTENER).await?;
     let brokers = proxy.address.to_string();
     let options = FixtureOptions { policy: soon_blind(), brokers: &brokers, ..FixtureOptions::default() };
-    let mut fixture = Fixture::start_with(sandbox, options).await?;
+    let mut fixture = Fixture::prepare(sandbox, options).await?;
+    start_without_kafka(&mut fixture, &proxy).await?;
     let before = sandbox.specs().await?;
     let load = sandbox.load(100.0)?;
     let id = fixture.request(V2, &[]).await?;
@@ -188,6 +189,25 @@ async fn without_kafka(sandbox: &Sandbox) -> Result<()> {
     fixture.promoted_once().await?;
     fixture.cleaned_up_after_promotion(before.with_image("web", "app", V2)).await?;
     fixture.replays().await
+}
+
+/// Starts the daemon while no broker answers, twice, and lets it reach the broker in the end.
+async fn start_without_kafka(fixture: &mut Fixture<'_>, proxy: &TcpProxy) -> Result<()> {
+    proxy.set(ProxyMode::Refuse).await;
+    let waits = format!("[-] kafka no broker of kafka.brokers = \"{}\" answers", proxy.address);
+    fixture.daemon.start().await?;
+    not_ready(fixture, &waits).await?;
+    let code = fixture.daemon.terminate(SOON).await?;
+    ensure!(code == Some(0), "stopped while it waits: exit code {code:?}: {}", fixture.daemon.log());
+    fixture.daemon.start().await?;
+    not_ready(fixture, &waits).await?;
+    let (status, body) = fixture.daemon.get("/api/v1/rollouts").await?;
+    ensure!(status == 503 && body.contains("starting"), "{status}: {body}");
+    proxy.set(ProxyMode::Pass).await;
+    fixture.daemon.until_ready(LONG).await?;
+    let told = fixture.daemon.log().matches("the daemon waits for Kafka").count();
+    ensure!(told == 2, "told {told} times by two daemons: {}", fixture.daemon.log());
+    Ok(())
 }
 
 /// Checks that a rollout is held as blind within the policy's patience, that nothing else is decided while Prometheus is

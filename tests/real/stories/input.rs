@@ -16,7 +16,6 @@ pub fn stories() -> Vec<Story> {
         story("input::check_online_names_every_problem_of_a_setup", setup_with_problems),
         story("input::a_limit_between_bucket_edges_is_refused_before_any_traffic", limit_between_edges),
         story("input::an_invalid_configuration_ends_the_daemon_with_all_its_mistakes", invalid_configuration),
-        story("input::without_kafka_the_daemon_does_not_start", without_kafka),
         story("input::a_missing_right_refuses_the_rollout_and_is_named", missing_right),
         story("input::invalid_requests_become_dead_letters", invalid_requests),
         story("input::an_image_that_fits_two_containers_is_refused", image_that_fits_two),
@@ -118,17 +117,6 @@ async fn invalid_configuration(sandbox: &Sandbox) -> Result<()> {
         ensure!(log.contains(text), "no {text:?} in {log}");
     }
     ensure!(sandbox.records("journal").await?.is_empty());
-    Ok(())
-}
-
-async fn without_kafka(sandbox: &Sandbox) -> Result<()> {
-    let options = FixtureOptions { brokers: "127.0.0.1:9", ..FixtureOptions::default() };
-    let mut fixture = Fixture::prepare(sandbox, options).await?;
-    fixture.daemon.spawn()?;
-    let code = fixture.daemon.ended(SOON).await?;
-    let log = fixture.daemon.log();
-    ensure!(code == Some(1), "exit code {code:?}: {log}");
-    ensure!(log.contains("no broker of kafka.brokers = \"127.0.0.1:9\" answers"), "{log}");
     Ok(())
 }
 
