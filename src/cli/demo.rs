@@ -164,9 +164,10 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let (wakes, inbox) = mpsc::channel(1024);
     let stop = CancellationToken::new();
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
-    let parts = parts(&clock, policies(folder)?, &journal, &world, &shows, inbox, heartbeat, &stop);
+    let policies = policies(folder)?;
+    let parts = parts(&clock, policies.clone(), &journal, &world, &shows, inbox, heartbeat, &stop);
     let (posted, queue) = mpsc::channel(16);
-    introduce(serve(&shows, &clock, beat, posted, &stop).await);
+    introduce(serve(&shows, &clock, policies, beat, posted, &stop).await);
     let daemon = tokio::spawn(daemon::run(parts));
     let intake = Arc::new(journal.intake(wakes.clone()).await);
     tokio::spawn(Arc::clone(&intake).serve(queue));
@@ -248,6 +249,7 @@ fn images(name: &str, tag: &str) -> Images {
 async fn serve(
     shows: &StatusBoard,
     clock: &Arc<dyn Clock>,
+    policies: Vec<Policy>,
     heartbeat: watch::Receiver<Stopwatch>,
     intake: mpsc::Sender<crate::ports::Delivery>,
     stop: &CancellationToken,
@@ -267,6 +269,7 @@ async fn serve(
         courses: shows.courses(),
         clock: Arc::clone(clock),
         config: watch::channel(None).1,
+        policies: watch::channel(policies).1,
         conditions,
         heartbeat,
         metrics,

@@ -137,6 +137,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let (handle, dropped) = (metrics.clone(), log.dropped_lines());
     tasks.restarted("upkeep", move || run_upkeep(handle.clone(), dropped.clone()));
     let (config_now, config_shown) = watch::channel(reload::shown(&common.sources(), clock.now()));
+    let policies_shown = policies_now.subscribe();
     let (common, shown_clock, reload_clock) = (common.clone(), Arc::clone(&clock), Arc::clone(&clock));
     tasks.restarted("clock", move || jumps::watch(Arc::clone(&clock), report_jump));
     tasks.restarted("reload", move || {
@@ -149,6 +150,7 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
         courses: shows.courses(),
         clock: shown_clock,
         config: config_shown,
+        policies: policies_shown,
         conditions,
         heartbeat: beat,
         metrics,

@@ -14,10 +14,12 @@ use serde::Deserialize;
 
 use self::fleet::{FleetPage, FleetQuery, Wanted};
 use self::health::HealthPage;
+use self::history::HistoryPage;
+use self::policies::PoliciesPage;
 use self::rollout::{RolloutFacts, RolloutPage};
 use self::text::When;
 use super::answer::{PostAnswer, problem};
-use super::rollouts::with_age;
+use super::rollouts::{chosen, with_age};
 use super::state::App;
 use crate::show::ViewAges;
 
@@ -30,6 +32,8 @@ mod sign_in;
 mod act;
 mod fleet;
 mod rollout;
+mod history;
+mod policies;
 mod health;
 pub(super) mod live;
 
@@ -43,7 +47,9 @@ pub(super) fn pages() -> Router<App> {
     Router::new()
         .route("/", get(fleet))
         .route("/rollouts/{id}", get(rollout))
+        .route("/workloads/{*workload}", get(history))
         .route("/rollouts/{id}/act", get(act::page).post(act::send).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .route("/policies", get(policies))
         .route("/health", get(health))
         .route("/live", get(live::stream))
 }
@@ -64,7 +70,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 
 /// The parts around each page.
 struct Frame {
-    /// The page in the list of pages that is open: `rollouts` or `health`.
+    /// The page in the list of pages that is open: `rollouts`, `policies` or `health`.
     section: &'static str,
     /// The address of the stream that tells of changes.
     live: String,
@@ -156,10 +162,29 @@ async fn rollout(
     let mut live = form_urlencoded::Serializer::new(String::new());
     live.append_pair("rollout", &id).extend_pairs(event.map(|event| ("event", event)));
     let frame = Frame::new("rollouts", format!("/live?{}", live.finish()), ages, now, &visit);
-    let Some(facts) = facts else { return no_rollout(ages, frame, &id, unread) };
+    let Some(facts) = facts else { return not_found(ages, frame, &format!("rollout {id}"), unread) };
     let age = facts.age();
     let page = RolloutPage::new(frame, facts, app.shown.courses.of(&id), now);
     with_age(ages, age, render(StatusCode::OK, &page))
+}
+
+async fn history(State(app): State<App>, Path(workload): Path<String>, visit: Visit) -> Response {
+    let (ages, now) = (&app.shown.ages, app.shown.clock.now());
+    // Taken before the view, which can only be newer then.
+    let unread = ages.unread();
+    let rollouts = chosen(&app.shown.view.borrow(), ages, |rollout| rollout.workload == workload);
+    let frame = Frame::new("rollouts", "/live".to_owned(), ages, now, &visit);
+    if rollouts.is_empty() {
+        return not_found(ages, frame, &format!("rollout of {workload}"), unread);
+    }
+    let age = rollouts.iter().filter_map(|rollout| rollout.age).max();
+    with_age(ages, age, render(StatusCode::OK, &HistoryPage::new(frame, workload, rollouts, now)))
+}
+
+async fn policies(State(app): State<App>, visit: Visit) -> Response {
+    let frame = Frame::new("policies", "/live?health=true".to_owned(), &app.shown.ages, app.shown.clock.now(), &visit);
+    let page = PoliciesPage::new(frame, &app.shown.policies.borrow());
+    render(StatusCode::OK, &page)
 }
 
 async fn health(State(app): State<App>, visit: Visit) -> Response {
@@ -173,11 +198,12 @@ async fn health(State(app): State<App>, visit: Visit) -> Response {
     render(StatusCode::OK, &page)
 }
 
-/// Returns the answer to a request for a rollout that is not known. `unread` names the partitions that were not read before.
-fn no_rollout(ages: &ViewAges, frame: Frame, id: &str, unread: Option<String>) -> Response {
+/// Returns the answer to a request for a rollout, as `what` names it, that is not known. `unread` names the partitions that were not
+/// read before.
+fn not_found(ages: &ViewAges, frame: Frame, what: &str, unread: Option<String>) -> Response {
     let (status, message) = match unread {
-        Some(unread) => (StatusCode::SERVICE_UNAVAILABLE, format!("There is no rollout {id} so far, and {unread}.")),
-        None => (StatusCode::NOT_FOUND, format!("There is no rollout {id}, or it was forgotten.")),
+        Some(unread) => (StatusCode::SERVICE_UNAVAILABLE, format!("There is no {what} so far, and {unread}.")),
+        None => (StatusCode::NOT_FOUND, format!("There is no {what}, or it was forgotten.")),
     };
     with_age(ages, ages.oldest(), render(status, &MissingPage { frame, message }))
 }

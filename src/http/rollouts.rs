@@ -103,7 +103,11 @@ pub(super) async fn answers(State(app): State<App>, Query(filter): Query<AnswerF
 }
 
 /// Returns the rollouts for which `is_wanted` is true: this process's own, and those of others with their age.
-fn chosen(view: &StatusView, ages: &ViewAges, is_wanted: impl Fn(&RolloutView) -> bool) -> Vec<Arc<RolloutView>> {
+pub(super) fn chosen(
+    view: &StatusView,
+    ages: &ViewAges,
+    is_wanted: impl Fn(&RolloutView) -> bool,
+) -> Vec<Arc<RolloutView>> {
     let own = view.rollouts.values().filter(|rollout| is_wanted(rollout)).map(Arc::clone);
     let others = view.followed.values();
     let others = others.filter(|rollout| is_wanted(rollout) && !view.rollouts.contains_key(&rollout.id));

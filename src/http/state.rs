@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bellwether_core::engine::view::StatusView;
+use bellwether_core::policy::Policy;
 use bellwether_core::time::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -42,6 +43,8 @@ pub struct Shown {
     pub clock: Arc<dyn Clock>,
     /// The effective configuration; `None` if there is none to show.
     pub config: watch::Receiver<Option<ShownConfig>>,
+    /// The policies for rollouts that begin from now on.
+    pub policies: watch::Receiver<Vec<Policy>>,
     /// The conditions that hold when this process is ready.
     pub conditions: watch::Receiver<Conditions>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
 use bellwether_core::ids::{Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
+use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::access::{self, Access};
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
+use crate::config::{self, Sources};
 use crate::events::cdevents;
 use crate::events::decode::DecodeOptions;
 use crate::events::identity::StampKey;
@@ -89,6 +91,13 @@ pub(super) async fn server_with_courses(
     server
 }
 
+/// Returns the policies of the shipped example.
+fn policies() -> Vec<Policy> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/policies/canary.toml");
+    let files = vec![file.into()];
+    config::load(&Sources { files, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}")).policies
+}
+
 async fn server_that_shows(
     options: Options,
     senders: Option<Arc<Senders>>,
@@ -108,6 +117,7 @@ async fn server_that_shows(
         courses,
         clock: Arc::new(SystemClock),
         config: watch::channel(config).1,
+        policies: watch::channel(policies()).1,
         conditions,
         heartbeat,
         metrics: recorder.handle(),

@@ -62,9 +62,18 @@ async function be_accessible(page, name) {
   }
 }
 
+/** Returns the path of the page of a rollout's workload. */
+async function history_of(rollout) {
+  const answer = await fetch(`${base}/api/v1/rollouts/${rollout}`);
+  return `/workloads/${(await answer.json()).workload}`;
+}
+
 async function look_at_all(browser) {
-  const paths = { fleet: '/', health: '/health' };
-  if (rollout) paths.rollout = `/rollouts/${rollout}`;
+  const paths = { fleet: '/', policies: '/policies', health: '/health' };
+  if (rollout) {
+    paths.rollout = `/rollouts/${rollout}`;
+    paths.history = await history_of(rollout);
+  }
   for (const [size, viewport] of Object.entries(SIZES)) {
     for (const colorScheme of ['light', 'dark']) {
       for (const javaScriptEnabled of [true, false]) {

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::headline::Headline;
 use super::verbs::{VerbWords, rollout_link};
 use super::visit::{Visit, see, turned_away};
-use super::{Frame, no_page, no_rollout, render};
+use super::{Frame, no_page, not_found, render};
 use crate::events::cdevents::{VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::CloudEvent;
 use crate::http::answer::{HttpRefusal, PostAnswer, refused};
@@ -138,7 +138,7 @@ pub(super) async fn page(
     }
     let unread = app.shown.ages.unread();
     let Some(rollout) = rollout(&app, &id) else {
-        return no_rollout(&app.shown.ages, frame(&app, &visit), &id, unread);
+        return not_found(&app.shown.ages, frame(&app, &visit), &format!("rollout {id}"), unread);
     };
     let event: String = random_hex().unwrap_or_default().chars().take(EVENT_ID_LENGTH).collect();
     VerbPage::answer(&app, &visit, &rollout, VerbForm::empty(query, event), None)
@@ -165,7 +165,7 @@ pub(super) async fn send(
     };
     let unread = app.shown.ages.unread();
     let Some(rollout) = rollout(&app, &id) else {
-        return no_rollout(&app.shown.ages, frame(&app, &visit), &id, unread);
+        return not_found(&app.shown.ages, frame(&app, &visit), &format!("rollout {id}"), unread);
     };
     if form.words(&rollout).is_none() {
         return no_page(&app, &visit);

@@ -154,7 +154,7 @@ fn polyline(points: &[(f64, f64)]) -> String {
 }
 
 /// Returns a coordinate with one decimal.
-fn px(value: f64) -> String {
+pub(super) fn px(value: f64) -> String {
     format!("{value:.1}")
 }
 

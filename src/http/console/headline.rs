@@ -9,6 +9,8 @@ use crate::show::standing::Badge;
 #[derive(Debug)]
 pub(super) struct Headline {
     pub(super) id: String,
+    /// The workload's key.
+    pub(super) workload: String,
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) name: String,
@@ -30,6 +32,7 @@ impl Headline {
         let place = Place::of(&rollout.workload);
         Headline {
             id: rollout.id.clone(),
+            workload: rollout.workload.clone(),
             cluster: place.cluster.to_owned(),
             namespace: place.namespace.to_owned(),
             name: place.name.to_owned(),

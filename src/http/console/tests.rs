@@ -247,7 +247,16 @@ async fn every_link_of_the_pages_leads_to_a_page() {
 #[tokio::test]
 async fn no_page_names_another_host() {
     let server = server().await;
-    for path in ["/", "/rollouts/web-1", "/health", "/rollouts/none", "/style.css", "/live.js"] {
+    for path in [
+        "/",
+        "/rollouts/web-1",
+        "/workloads/prod/shop/Deployment/web",
+        "/policies",
+        "/health",
+        "/rollouts/none",
+        "/style.css",
+        "/live.js",
+    ] {
         let (_, _, body) = get_html(&server.base, path).await;
         let body = body.replace("registry.example/", "");
         for part in ["http:", "https:", "//cdn", "url(", "@import", "javascript:"] {
@@ -259,7 +268,15 @@ async fn no_page_names_another_host() {
 #[tokio::test]
 async fn each_page_forbids_scripts_and_styles_of_others() {
     let server = server().await;
-    for path in ["/", "/rollouts/web-1", "/rollouts/none", "/health", "/nothing"] {
+    for path in [
+        "/",
+        "/rollouts/web-1",
+        "/workloads/prod/shop/Deployment/web",
+        "/policies",
+        "/rollouts/none",
+        "/health",
+        "/nothing",
+    ] {
         let response = crate::http::tests::client().get(format!("{}{path}", server.base)).send().await.unwrap();
         let policy = response.headers()["content-security-policy"].to_str().unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
@@ -383,6 +400,42 @@ async fn a_rollout_that_is_not_there_is_told_with_its_status() {
     let (server, _posted) = server_of(Options::default(), None, StatusView::default(), unread).await;
     let (status, _, body) = get_html(&server.base, "/rollouts/none").await;
     assert!(status == 503 && body.contains("partition 0 is not read yet"), "{status} {body}");
+}
+
+#[tokio::test]
+async fn a_workload_has_a_page_with_all_of_its_rollouts() {
+    let mut view = view();
+    for n in 2..300 {
+        let shown = rollout(|shown| {
+            shown.id = format!("web-{n}");
+            shown.outcome = Some(if n % 3 == 0 { "rolled-back" } else { "promoted" }.to_owned());
+            (shown.started, shown.ended) = (at(-1000 * n), Some(at(-1000 * n + 600)));
+        });
+        view.rollouts.insert(shown.id.clone(), shown.into());
+    }
+    let (server, _posted) = server_of(Options::default(), None, view, ViewAges::default()).await;
+    let (status, _, body) = get_html(&server.base, "/workloads/prod/shop/Deployment/web").await;
+    assert_eq!(status, 200);
+    for part in
+        ["Rollouts of web", "199 of 298 with a verdict promoted", "10m", "bellwether audit prod/shop/Deployment/web"]
+    {
+        assert!(body.contains(part), "{part}: {body}");
+    }
+    assert_eq!((body.matches("<rect").count(), body.matches("scope=\"row\"").count()), (60, 200));
+    let (_, _, page) = get_html(&server.base, "/rollouts/web-2").await;
+    assert!(page.contains("href=\"/workloads/prod/shop/Deployment/web\""), "{page}");
+    let (status, _, body) = get_html(&server.base, "/workloads/prod/shop/Deployment/other").await;
+    assert!(status == 404 && body.contains("no rollout of prod/shop/Deployment/other"), "{status}: {body}");
+}
+
+#[tokio::test]
+async fn the_policies_have_their_steps_as_a_picture_and_their_checks() {
+    let server = server().await;
+    let (status, _, body) = get_html(&server.base, "/policies").await;
+    assert_eq!(status, 200);
+    for part in ["<polygon class=\"weight\"", "for at least", "sequential", "≤ ", "bellwether plan --policy "] {
+        assert!(body.contains(part), "{part}: {body}");
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ async fn serve(setting: &Setting, daemon: &RunningDaemon) -> String {
         courses: daemon.courses.clone(),
         clock: Arc::clone(&clock),
         config: watch::channel(None).1,
+        policies: watch::channel(Vec::new()).1,
         conditions: watch::channel(Vec::new()).1,
         heartbeat: watch::channel(Stopwatch::start()).1,
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),
