@@ -1,6 +1,7 @@
 //! The image that `deploy/image.sh` makes: its configuration, and the program in its root file system under the restricted
 //! profile's terms: an unprivileged user, no capability, no file that it may change but those of its volumes.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,19 +29,14 @@ fn runs_from_the_image() -> Result<()> {
     ensure!(size <= MOST_BYTES, "the image has {size} bytes");
     println!("image: {} MB compressed", size / 1_000_000);
 
-    let bundle = folder.path().join("bundle");
-    let mut unpack = Command::new(program("umoci")?);
-    // The test's namespace may map one user alone.
-    unpack.args(["unpack", "--rootless", "--image"]).arg(format!("{}:test", layout.display())).arg(&bundle);
-    succeeds(&mut unpack)?;
+    let bundle = unpacked(&layout, folder.path())?;
     let config: Value = serde_json::from_slice(&fs::read(bundle.join("config.json"))?)?;
     let process = &config["process"];
     ensure!(process["args"] == serde_json::json!(["/usr/local/bin/bellwether", "run"]), "{process}");
     let files = bundle.join("rootfs");
     ensure!(!files.join("bin").exists() && !files.join("usr/bin").exists(), "the image has a shell's folder");
 
-    // A read-only root, as in the chart.
-    succeeds(Command::new("chmod").args(["-R", "a-w"]).args(["etc", "usr"].map(|name| files.join(name))))?;
+    set_writable(&files, false)?;
     let version = in_image(&files, &["--version"])?;
     ensure!(version == format!("bellwether {}\n", env!("CARGO_PKG_VERSION")), "{version}");
     let settings = in_image(&files, &["config", "show", "--set", "cluster=test"])?;
@@ -48,8 +44,44 @@ fn runs_from_the_image() -> Result<()> {
     // The real engine, daemon and journal, with a journal file in /tmp.
     let demo = in_image(&files, &["demo"])?;
     ensure!(demo.contains("a good version is promoted"), "{demo}");
-    // The folders are writable again for the removal.
-    succeeds(Command::new("chmod").args(["-R", "u+w"]).arg(&files))
+    set_writable(&files, true)
+}
+
+/// Makes the image, and unpacks it. Returns its root file system.
+///
+/// # Errors
+/// It can't be made.
+pub fn root_file_system(folder: &Path) -> Result<PathBuf> {
+    Ok(unpacked(&made(folder)?, folder)?.join("rootfs"))
+}
+
+/// Forbids changes of a root file system, as in the chart, or permits them again for the removal.
+///
+/// # Errors
+/// The permissions can't be changed.
+pub fn set_writable(files: &Path, writable: bool) -> Result<()> {
+    let mode = if writable { "u+w" } else { "a-w" };
+    succeeds(Command::new("chmod").args(["-R", mode]).args(["etc", "usr"].map(|name| files.join(name))))
+}
+
+/// Returns the words that run the program in a root file system as the image's user, without capabilities.
+pub fn words(files: &Path) -> Vec<OsString> {
+    let mut words: Vec<OsString> = ["setpriv", "--no-new-privs", "unshare", "--user"].map(OsString::from).into();
+    words.push(format!("--map-user={USER}").into());
+    words.push(format!("--map-group={USER}").into());
+    words.push(format!("--root={}", files.display()).into());
+    words.extend(["--wd=/", "/usr/local/bin/bellwether"].map(OsString::from));
+    words
+}
+
+/// Unpacks an image as a bundle for a container runtime.
+fn unpacked(layout: &Path, folder: &Path) -> Result<PathBuf> {
+    let bundle = folder.join("bundle");
+    let mut unpack = Command::new(program("umoci")?);
+    // The test's namespace may map one user alone.
+    unpack.args(["unpack", "--rootless", "--image"]).arg(format!("{}:test", layout.display())).arg(&bundle);
+    succeeds(&mut unpack)?;
+    Ok(bundle)
 }
 
 /// Makes the image of the tests' program without its debug information, and returns the folder of its layout.
@@ -72,9 +104,9 @@ fn blobs(layout: &Path) -> Result<Vec<PathBuf>> {
 
 /// Runs the program in the image's root file system as its user, without capabilities. Returns its standard output.
 fn in_image(files: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("unshare");
-    command.args(["--user", &format!("--map-user={USER}"), &format!("--map-group={USER}")]);
-    command.arg(format!("--root={}", files.display())).arg("--wd=/").arg("/usr/local/bin/bellwether").args(arguments);
+    let words = words(files);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(arguments);
     let output = command.env_clear().output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{arguments:?}: {}: {errors}", output.status);

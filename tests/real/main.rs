@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 use crate::stories::Story;
 
 /// Stories mostly wait, so more of them run at the same time than there are cores.
-const STORIES_AT_A_TIME: usize = 4;
+const STORIES_AT_A_TIME: usize = 6;
 
 /// Characters of an error that are repeated at the end of the output.
 const LONGEST_BEGINNING: usize = 1500;

@@ -17,6 +17,7 @@ mod middle;
 mod outage;
 mod people;
 mod plane;
+mod pod;
 mod poison;
 mod replicas;
 mod rollout;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Story> {
         input::stories(),
         poison::stories(),
         plane::stories(),
+        pod::stories(),
         stages::stories(),
         cohort::stories(),
         baseline::stories(),

@@ -36,6 +36,8 @@ pub struct Daemon {
     executable: PathBuf,
     logs: PathBuf,
     kubeconfig: PathBuf,
+    /// The command that runs the daemon in place of the program of this build.
+    pod: Option<PodCommand>,
     /// The failpoint of the next start, and how often it is passed before.
     failpoint: Option<(Failpoint, u64)>,
     /// The workload towards which it is a program of the next version, from the next start on.
@@ -43,6 +45,15 @@ pub struct Daemon {
     /// Length of the log at the last start, in bytes.
     log_before: u64,
     process: Option<Program>,
+}
+
+/// A command that runs the daemon as a container runtime runs it in a pod: with no other variables than these.
+#[derive(Debug, Clone)]
+pub struct PodCommand {
+    /// The program and its arguments.
+    pub words: Vec<OsString>,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
 }
 
 /// The result of a command of the CLI.
@@ -84,6 +95,7 @@ impl Daemon {
             executable: sandbox.plane.program.clone(),
             logs: sandbox.plane.logs.clone(),
             kubeconfig,
+            pod: None,
             failpoint: None,
             next_format: None,
             log_before: 0,
@@ -134,14 +146,29 @@ impl Daemon {
             .await
     }
 
+    /// Runs the daemon by this command from its next start on. Its HTTP server must have the port of this value.
+    pub fn run_as(&mut self, pod: PodCommand) {
+        self.pod = Some(pod);
+    }
+
     /// Starts the daemon and waits for nothing.
     ///
     /// # Errors
     /// It runs already, or can't be started.
     pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = self.command();
-        command.args(["run", "--config"]).arg(self.config());
+        let mut command = match &self.pod {
+            Some(PodCommand { words, variables }) => {
+                let mut command = Command::new(words.first().context("a command without a program")?);
+                command.args(&words[1..]).env_clear().envs(variables.iter().cloned());
+                command
+            }
+            None => {
+                let mut command = self.command();
+                command.args(["run", "--config"]).arg(self.config());
+                command
+            }
+        };
         let failpoint = self.failpoint.map(|(failpoint, passes)| format!("{}:{passes}", failpoint.name()));
         command.envs(failpoint.map(|text| ("BELLWETHER_FAILPOINT", text)));
         command.envs(self.next_format.as_ref().map(|workload| ("BELLWETHER_NEXT_FORMAT", workload)));

@@ -154,16 +154,24 @@ impl ControlPlane {
     /// # Errors
     /// The API server issues no token, or the file can't be written.
     pub async fn kubeconfig_of_account(&self, namespace: &str, account: &str, server: &str) -> Result<PathBuf> {
+        let token = self.token_of_account(namespace, account).await?;
+        let port = server.rsplit(':').next().unwrap_or_default();
+        let file = self.dir.join(format!("{namespace}.{account}.{port}.kubeconfig"));
+        write_kubeconfig(&self.dir, &file, &token, server)?;
+        Ok(file)
+    }
+
+    /// Returns a token of a service account.
+    ///
+    /// # Errors
+    /// The API server issues none.
+    pub async fn token_of_account(&self, namespace: &str, account: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let spec = TokenRequestSpec { expiration_seconds: Some(6 * 3600), ..Default::default() };
         let request = TokenRequest { spec, ..Default::default() };
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
         let answer = answer.with_context(|| format!("a token of the service account {namespace}/{account}"))?;
-        let token = answer.status.context("a token request without an answer")?.token;
-        let port = server.rsplit(':').next().unwrap_or_default();
-        let file = self.dir.join(format!("{namespace}.{account}.{port}.kubeconfig"));
-        write_kubeconfig(&self.dir, &file, &token, server)?;
-        Ok(file)
+        Ok(answer.status.context("a token request without an answer")?.token)
     }
 
     /// Returns the path of the kubeconfig of the user `harness`, for a program that the tests run.
