@@ -32,7 +32,7 @@ fn workflows() -> Result<()> {
     let place = repository.path().join(".github/workflows");
     fs::create_dir_all(&place)?;
     fs::create_dir(repository.path().join(".git"))?;
-    for file in files("deploy/github")? {
+    for file in files("deploy/github")?.into_iter().chain(files(".github/workflows")?) {
         fs::copy(&file, place.join(file.file_name().context("the entry has no name")?))?;
     }
     let shellcheck = program("shellcheck")?;

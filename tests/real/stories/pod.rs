@@ -27,7 +27,7 @@ pub fn stories() -> Vec<Story> {
 
 async fn rollouts(sandbox: &Sandbox) -> Result<()> {
     let mut fixture = Fixture::prepare(sandbox, FixtureOptions::default()).await?;
-    let objects = chart_of(&fixture)?;
+    let objects = chart_of(sandbox, &fixture)?;
     let applied: Vec<&Value> =
         objects.iter().filter(|object| KINDS.iter().any(|kind| object["kind"] == *kind)).collect();
     ensure!(applied.len() >= KINDS.len(), "{applied:#?}");
@@ -36,11 +36,11 @@ async fn rollouts(sandbox: &Sandbox) -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let files = image::root_file_system(folder.path())?;
-    mount(&fixture, &objects, &files).await?;
+    mount(sandbox, &objects, &files).await?;
     image::set_writable(&files, false)?;
     fixture.daemon.run_as(command(&fixture, &objects, &files)?);
     fixture.user = format!("system:serviceaccount:{}:bellwether", sandbox.namespace);
-    let judged = judge(&mut fixture).await;
+    let judged = judge(sandbox, &mut fixture).await;
     image::set_writable(&files, true)?;
     for object in applied.into_iter().filter(|object| object["metadata"]["namespace"].is_null()) {
         let text = |pointer| object.pointer(pointer).and_then(Value::as_str).context("no text");
@@ -51,8 +51,7 @@ async fn rollouts(sandbox: &Sandbox) -> Result<()> {
 }
 
 /// Checks the process, and runs a rollout of a good and of a bad version.
-async fn judge(fixture: &mut Fixture<'_>) -> Result<()> {
-    let sandbox = fixture.sandbox;
+async fn judge(sandbox: &Sandbox, fixture: &mut Fixture<'_>) -> Result<()> {
     fixture.run().await?;
     let status = fs::read_to_string(format!("/proc/{}/status", fixture.daemon.pid()?))?;
     let value = |name: &str| {
@@ -77,9 +76,9 @@ async fn judge(fixture: &mut Fixture<'_>) -> Result<()> {
 }
 
 /// Returns the chart's objects with the fixture's configuration.
-fn chart_of(fixture: &Fixture<'_>) -> Result<Vec<Value>> {
+fn chart_of(sandbox: &Sandbox, fixture: &Fixture<'_>) -> Result<Vec<Value>> {
     let config = format!("config={}", fixture.daemon.config().display());
-    chart::rendered(&fixture.sandbox.namespace, &["--set-file", &config])
+    chart::rendered(&sandbox.namespace, &["--set-file", &config])
 }
 
 fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
@@ -87,8 +86,8 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
 }
 
 /// Writes the files that a kubelet would mount: the ConfigMap, and those of the service account.
-async fn mount(fixture: &Fixture<'_>, objects: &[Value], files: &Path) -> Result<()> {
-    let (namespace, kubernetes) = (&fixture.sandbox.namespace, &fixture.sandbox.plane.kubernetes);
+async fn mount(sandbox: &Sandbox, objects: &[Value], files: &Path) -> Result<()> {
+    let (namespace, kubernetes) = (&sandbox.namespace, &sandbox.plane.kubernetes);
     let config = files.join("etc/bellwether");
     fs::create_dir_all(&config)?;
     for (name, text) in of_kind(objects, "ConfigMap")?["data"].as_object().context("no data")? {
