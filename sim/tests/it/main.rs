@@ -14,9 +14,10 @@ use bellwether_sim::simulator::{Defect, Simulator};
 
 #[test]
 fn every_seed_keeps_the_invariants() {
-    let one = std::env::var("BELLWETHER_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let many = std::env::var("BELLWETHER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
-    let seeds = one.map_or(0..many, |seed| seed..seed + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let one = number("BELLWETHER_SEED");
+    let first = number("BELLWETHER_FIRST").unwrap_or(0);
+    let seeds = one.map_or(first..number("BELLWETHER_SEEDS").unwrap_or(500), |seed| seed..seed + 1);
     let mut ended = BTreeMap::new();
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| Simulator::new(seed, None).run());
