@@ -20,6 +20,7 @@ mod readers;
 pub mod intake;
 mod console;
 mod rollouts;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -110,11 +111,14 @@ fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
     let (readers, sessions) = (Readers::default(), Sessions::default());
     let rates = Rates::new(options.posts_per_second);
     let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
-    let app = App { options: options.clone(), shown, rates, readers, sessions, streams, stop };
+    let watches = Arc::new(Semaphore::new(watch::MOST_WATCHES));
+    let app = App { options: options.clone(), shown, rates, readers, sessions, streams, watches, stop };
     let read = console::pages()
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{id}", get(rollouts::one))
+        .route("/api/v1/rollouts/{id}/watch", get(watch::watch))
         .route("/api/v1/answers", get(rollouts::answers))
+        .route("/api/v1/openapi.json", get(openapi))
         .route_layer(middleware::from_fn_with_state(app.clone(), readers::check));
     let mut router = read
         .merge(console::entrance())
@@ -225,6 +229,15 @@ async fn metrics(State(app): State<App>) -> Response {
 fn rendered(metrics: &PrometheusHandle, conditions: &Conditions) -> Response {
     conditions.iter().for_each(|(name, state)| crate::metrics::condition(name, state.is_ok()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}
+
+/// Returns the description of the API, with the version of this program.
+fn description() -> String {
+    include_str!("http/openapi.json").replacen("VERSION", env!("CARGO_PKG_VERSION"), 1)
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], description()).into_response()
 }
 
 async fn version() -> Response {

@@ -1,11 +1,12 @@
 //! The rollouts and the answers to events, as JSON. Any replica answers for all partitions: for those of other processes as their
-//! journals were last read, with the age of that knowledge.
+//! journals were last read, with the age of that knowledge. `openapi.json` describes them for programs.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView, is_workload};
 use bellwether_core::time::Span;
@@ -30,6 +31,10 @@ pub(super) struct RolloutFilter {
     phase: Option<String>,
     /// The rollout's id.
     id: Option<String>,
+    /// The most rollouts of the answer; all of them if absent.
+    limit: Option<NonZeroUsize>,
+    /// The id after which the answer begins.
+    after: Option<String>,
 }
 
 impl RolloutFilter {
@@ -38,6 +43,7 @@ impl RolloutFilter {
         let namespace = short.split_once('/').map_or("", |(namespace, _)| namespace);
         self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
             && self.phase.as_ref().is_none_or(|wanted| *wanted == rollout.phase)
+            && self.after.as_ref().is_none_or(|after| rollout.id > *after)
             && self.workload.as_ref().is_none_or(|wanted| is_workload(&rollout.workload, wanted))
     }
 }
@@ -62,16 +68,30 @@ impl AnswerFilter {
     }
 }
 
-/// Handles `GET /api/v1/rollouts`.
-pub(super) async fn list(State(app): State<App>, Query(filter): Query<RolloutFilter>) -> Response {
+/// Handles `GET /api/v1/rollouts`, in the order of the ids. If there are more than `limit`, the header `link` leads to the next ones.
+pub(super) async fn list(State(app): State<App>, uri: Uri, Query(filter): Query<RolloutFilter>) -> Response {
     let ages = &app.shown.ages;
-    let found: Vec<Arc<RolloutView>> = match &filter.id {
+    let mut found: Vec<Arc<RolloutView>> = match &filter.id {
         Some(id) => {
             of_id(&app.shown.view.borrow(), ages, id).filter(|rollout| filter.includes(rollout)).into_iter().collect()
         }
         None => chosen(&app.shown.view.borrow(), ages, |rollout| filter.includes(rollout)),
     };
-    with_age(ages, ages.oldest(), Json(found))
+    found.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    let limit = filter.limit.map_or(usize::MAX, NonZeroUsize::get);
+    let next = found.get(limit).and(found.get(limit - 1)).and_then(|last| next_page(&uri, &last.id));
+    found.truncate(limit);
+    let mut response = with_age(ages, ages.oldest(), Json(found));
+    response.headers_mut().extend(next.map(|link| (header::LINK, link)));
+    response
+}
+
+/// Returns the value of `link` for the page of a list that begins after the rollout `last`.
+fn next_page(uri: &Uri, last: &str) -> Option<HeaderValue> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let before = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    query.extend_pairs(before.filter(|(key, _)| key != "after")).append_pair("after", last);
+    HeaderValue::from_str(&format!("<{}?{}>; rel=\"next\"", uri.path(), query.finish())).ok()
 }
 
 /// Handles `GET /api/v1/rollouts/ID`. While a partition is not read yet, a rollout that is not found may be one of its.

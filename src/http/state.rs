@@ -69,6 +69,8 @@ pub(super) struct App {
     pub(super) sessions: Sessions,
     /// A permit for each stream to a live page.
     pub(super) streams: Arc<Semaphore>,
+    /// A permit for each stream of a rollout to a program.
+    pub(super) watches: Arc<Semaphore>,
     /// The stop of the server, which ends the streams.
     pub(super) stop: CancellationToken,
 }

@@ -1,5 +1,7 @@
 //! Tests of the server over a real socket.
 
+mod api;
+
 use std::num::NonZeroU32;
 
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
