@@ -491,7 +491,12 @@ impl Engine {
             let mut out = StepOutput::default();
             let turned = looks && state.turn_back(now);
             let looked = looks && state.follow_sight(moment);
-            let changed = change(state, now, &mut out) || looked || turned || self.replays;
+            let mut changed = change(state, now, &mut out) || self.replays;
+            if looked || turned {
+                // The times that are waited for have moved, and an event that changes nothing else has not looked at them.
+                state.wake(now, &mut out);
+                changed = true;
+            }
             if changed {
                 state.follow_up(&self.sinks, moment, &mut out);
                 state.changed = now;

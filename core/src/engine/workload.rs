@@ -413,6 +413,8 @@ impl WorkloadState {
     /// starts the waiting request.
     pub(super) fn follow_up(&mut self, sinks: &[Sink], moment: Moment, out: &mut StepOutput) {
         let now = moment.now;
+        // A freeze that came may have made the time of a waiting request be over.
+        self.expire_waiting(now, out);
         let mut told = 0;
         loop {
             self.record_promoted(now);

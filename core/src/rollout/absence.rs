@@ -59,6 +59,7 @@ impl Rollout {
         current.uncounted = current.uncounted.saturating_sub(by);
         earlier(&mut current.since);
         current.progress.iter_mut().for_each(|(_, at)| earlier(at));
+        current.acted.iter_mut().for_each(earlier);
         current.remainder.iter_mut().for_each(|remainder| earlier(&mut remainder.since));
         if let Some(hold) = &mut current.hold {
             hold.unseen = hold.unseen.saturating_sub(by);

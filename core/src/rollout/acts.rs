@@ -149,7 +149,7 @@ impl Rollout {
     /// Whether an act keeps the traffic on available versions: no more of it goes to a canary without an available pod, and
     /// none of it back to a workload without one while the canary has one. A weight that was decided and is not yet written
     /// waits for the end of a pause or freeze.
-    fn is_safe(&self, act: &Act, context: RolloutContext<'_>) -> bool {
+    pub(super) fn is_safe(&self, act: &Act, context: RolloutContext<'_>) -> bool {
         let Act::Cluster(ClusterAct::SetWeight { weight, .. }) = act else { return true };
         // Without a status, taking traffic from the canary is the safer direction.
         let Some(status) = context.status else { return *weight == Weight::ZERO || self.observes() };

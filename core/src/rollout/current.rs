@@ -25,6 +25,9 @@ pub struct PhaseState {
     /// at which it was reached; `None` before the first status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<(i64, Timestamp)>,
+    /// The time at which the last act was carried out from which the pods have their time to start; `None` before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acted: Option<Timestamp>,
     /// Whether the cluster did not run the pods that the phase waits for, at the last look.
     #[serde(default)]
     pub lacks_room: bool,
@@ -90,6 +93,7 @@ impl PhaseState {
             done: 0,
             settled: false,
             progress: None,
+            acted: None,
             lacks_room: false,
             requests: CanaryRequests::Unknown,
             remainder: None,
@@ -120,10 +124,15 @@ impl PhaseState {
         self.progress.map(|(_, at)| at)
     }
 
-    /// Records that the act in flight was carried out.
-    pub fn act_done(&mut self) {
+    /// Records that the act in flight was carried out. In a phase that waits for pods the deadline begins anew: an act may have
+    /// had no answer for nearly as long as the pods have to start.
+    pub fn act_done(&mut self, now: Timestamp) {
         self.in_flight = None;
         self.done += 1;
+        if self.phase.waits_for_pods() {
+            self.acted = Some(now);
+            self.uncounted = Span::ZERO;
+        }
     }
 
     /// Repeats the acts of a phase that removes objects: another client may have restored them.

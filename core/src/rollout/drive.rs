@@ -81,22 +81,22 @@ impl Rollout {
             return false;
         }
         match outcome {
-            Outcome::Done => self.current.act_done(),
+            Outcome::Done => self.current.act_done(context.now),
             Outcome::Pointed { before } => {
                 self.pointer = Some(PointerChange { before });
-                self.current.act_done();
+                self.current.act_done(context.now);
             }
             Outcome::Probed { problems, calibrations, .. } if problems.is_empty() => {
                 self.measured.calibrations = calibrations;
-                self.current.act_done();
+                self.current.act_done(context.now);
             }
             Outcome::Probed { problems, .. } => {
-                self.current.act_done();
+                self.current.act_done(context.now);
                 let reason = Reason::Unreadable { problems };
                 self.move_on(Fired::ending(Trigger::Refused, EndCause::Refused, reason), context, out);
             }
             Outcome::Preflight(preflight) => {
-                self.current.act_done();
+                self.current.act_done(context.now);
                 if let Some(fired) = self.preflight_done(&preflight, context) {
                     self.move_on(fired, context, out);
                 }

@@ -106,6 +106,11 @@ impl Phase {
         matches!(self, Phase::Returning | Phase::Cleaning | Phase::Draining | Phase::Removing)
     }
 
+    /// Returns whether the phase ends when the pods that its acts ask for are available.
+    pub fn waits_for_pods(self) -> bool {
+        matches!(self, Phase::Preparing | Phase::Growing | Phase::Withdrawn | Phase::Promoting | Phase::Restoring)
+    }
+
     /// Returns whether the phase lies before the promotion, in a rollout that has not failed.
     pub fn is_before_promotion(self) -> bool {
         matches!(self, Phase::Preflight | Phase::Preparing | Phase::Growing | Phase::Stepping | Phase::Withdrawn)

@@ -25,7 +25,15 @@ impl Rollout {
     /// Lowers the weight that the canary keeps. While an act is in flight it stays, so that each one is confirmed.
     pub(super) fn lower_remainder(&mut self, context: RolloutContext<'_>) {
         let is_weighted = self.policy.traffic.splits_by_weight() && self.canary.exists && !self.observes();
-        if !is_weighted || self.current.in_flight.is_some() {
+        if !is_weighted {
+            return;
+        }
+        // A weight that can't be written any more, since the canary has lost its pods, gives way to a lower one.
+        let in_flight = self.current.in_flight.as_ref();
+        if in_flight.is_some_and(|it| it.retry.is_some() && !self.is_safe(&it.effect.act, context)) {
+            self.current.in_flight = None;
+        }
+        if self.current.in_flight.is_some() {
             return;
         }
         let loses_pods =

@@ -188,6 +188,7 @@ impl Rollout {
 
     fn phase_deadline(&self) -> Option<Timestamp> {
         let starts = self.drained().or(self.current.progressed()).unwrap_or(self.current.since);
+        let starts = self.current.acted.map_or(starts, |acted| acted.max(starts));
         Some(self.time_limit()?.after(self.current.uncounted.after(starts)))
     }
 

@@ -85,7 +85,14 @@ impl Simulator {
                 continue;
             }
             let stuck = state.active().map(|rollout| (&rollout.current, &rollout.reason));
-            assert!(state.active().is_none(), "a rollout has not ended at {}: {stuck:#?}", self.now);
+            let unseen = state.active().map(|rollout| rollout.unseen_since);
+            let next = self.daemon.engine.next_wakeup();
+            assert!(
+                state.active().is_none(),
+                "a rollout has not ended at {}: {stuck:#?}, unseen since {unseen:?}, changed at {}, next wake-up {next:?}",
+                self.now,
+                state.changed
+            );
             let rollout = state.rollout.as_ref();
             assert!(rollout.is_none_or(|rollout| rollout.ending().is_some()));
         }
@@ -162,7 +169,7 @@ impl Simulator {
             let json = serde_json::to_vec(record).unwrap();
             let record: AuditRecord = serde_json::from_slice(&json).unwrap();
             if let Err(difference) = replayer.replay(&record) {
-                panic!("{difference}");
+                panic!("{difference}\n  inputs: {}", serde_json::to_string(&record.inputs).unwrap());
             }
         }
         assert_eq!(replayer.same, self.journal().decisions.len(), "the replay gives another number of decisions");

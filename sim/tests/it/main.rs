@@ -34,6 +34,15 @@ fn every_seed_keeps_the_invariants() {
     }
 }
 
+/// Long runs found defects at these seeds: a replay that decided otherwise, a waiting request whose end was never due, and a
+/// weight that could not be written and was not given up.
+#[test]
+fn the_seeds_that_found_defects_keep_the_invariants() {
+    for seed in [860, 1129, 3064, 4334, 10_181, 11_707] {
+        Simulator::new(seed, None).run();
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
     for seed in 0..3 {
