@@ -159,7 +159,7 @@ impl OpenShard {
 /// A shard or the sampler has panicked.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, stop } = parts;
-    let mut daemon = Daemon { shared, shards: BTreeMap::new(), statuses };
+    let mut daemon = Daemon { shared, shards: BTreeMap::new(), releasing: BTreeMap::new(), statuses };
     let (ask, mut asked) = mpsc::channel(1);
     let (measured, mut blocks) = mpsc::channel::<Event>(INBOX);
     let clock = daemon.shared.clock.clone();
@@ -196,6 +196,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 struct Daemon {
     shared: Shared,
     shards: BTreeMap<Partition, OpenShard>,
+    /// The revoked partitions whose shards may not have ended yet. A shard that is still opened would fence the next one.
+    releasing: BTreeMap<Partition, JoinHandle<()>>,
     statuses: Arc<dyn StatusSource>,
 }
 
@@ -207,11 +209,12 @@ impl Daemon {
                 let ending = self.release(partition);
                 self.shared.health.released(partition);
                 let board = self.shared.board.clone();
-                tokio::spawn(async move {
+                let releasing = tokio::spawn(async move {
                     ending.await;
                     board.release(partition, is_lost);
                     drop(done);
                 });
+                self.releasing.insert(partition, releasing);
             }
             Wake::Record(delivery) => {
                 let partition = delivery.record.partition;
@@ -264,7 +267,12 @@ impl Daemon {
     /// hangs for longer than [`RELEASE_PATIENCE`] is aborted; a write that it has under way is fenced by the next owner.
     fn release(&mut self, partition: Partition) -> impl Future<Output = ()> + Send + 'static {
         let task = self.shards.remove(&partition).map(|shard| shard.task);
+        let releasing = self.releasing.remove(&partition);
         async move {
+            if let Some(releasing) = releasing {
+                // It has ended in any case, and a panic in it was logged.
+                let _ = releasing.await;
+            }
             let Some(mut task) = task else { return };
             if tokio::time::timeout(RELEASE_PATIENCE, &mut task).await.is_err() {
                 tracing::warn!(partition, "the released partition hangs in its journal; its task is aborted");

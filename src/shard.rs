@@ -147,6 +147,10 @@ impl Shard {
         inbox: mpsc::Receiver<ShardInput>,
         waiting: Arc<AtomicUsize>,
     ) -> Result<Shard, ShardEnd> {
+        // The partition was released before its turn came.
+        if inbox.is_closed() {
+            return Err(ShardEnd::Closed);
+        }
         let (ledger, journal, epoch) = open(partition, &shared).await.map_err(end_of)?;
         // Unbounded, so that no attempt waits for the shard. The number of effects under way bounds it.
         let (reports, reported) = mpsc::unbounded_channel();

@@ -116,8 +116,10 @@ const DURABILITY: &[Fault] = &[
     fault(25, "standard error is not read", "nothing waits for it: lines that find the queue of the log full are dropped and counted", &["a_log_that_is_not_read_delays_nothing"]),
     fault(26, "the journal of one partition is broken: an entry of no workload can't be read, or a right or a setting of its topics is missing", "the partition stops alone, says so in `/readyz`, and is tried again every 15 s; the process and the other partitions go on", &["a_partition_whose_journal_is_broken_stops_alone_and_goes_on_when_it_is_repaired", "a_partition_is_well_once_it_is_restored_and_while_its_journal_answers", "kafka_a_group_of_another_cluster_is_refused_by_name"]),
     fault(27, "the daemon starts while no broker answers", "it waits, says so in `/readyz`, and starts when one does", &["away::without_kafka_nothing_changes_until_it_is_back", "a_starting_daemon_is_alive_not_ready_and_takes_nothing"]),
-    fault(28, "a partition is assigned again while its journal is still being opened", "the records that the earlier opening has asked for are left to the next one, which gets them again", &[SCHEDULES, CHAOS]),
+    fault(28, "a partition is assigned again while its journal is still being opened", "the records that the earlier opening has asked for are left to the next one, which gets them again; there is one opening at a time", &[SCHEDULES, CHAOS, "a_partition_that_is_assigned_again_while_it_is_opened_has_one_opening_at_a_time", "the_schedules_that_found_defects_end_as_the_one_without"]),
     fault(29, "a broker does not know the settings of a new topic yet, or may not tell them", "they are asked for again, or the log says that they were not checked", &["kafka_coordinators_and_leaders_that_move_lose_no_commit", "a_topic_whose_settings_the_broker_does_not_tell_is_not_refused"]),
+    fault(30, "a write has no answer for nearly as long as the pods have to start", "their time begins when the write is confirmed, and no version is blamed", &["the_schedules_that_found_defects_end_as_the_one_without"]),
+    fault(31, "the canary loses its pods while its weight is lowered and the write fails", "the weight gives way to 0", &["the_seeds_that_found_defects_keep_the_invariants"]),
 ];
 
 fn table() -> String {

@@ -1,6 +1,9 @@
 //! A partition whose journal hangs, beside one whose journal answers.
 
+use std::sync::atomic::AtomicUsize;
+
 use bellwether::journal::partition_of;
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -207,4 +210,61 @@ async fn a_daemon_stops_although_a_commit_hangs() {
     daemon.wakes.send(Wake::Record(setting.event("a", "2", 0).into())).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     tokio::time::timeout(LONG, daemon.stop()).await.expect("the daemon does not stop");
+}
+
+/// Journals whose openings wait for a permission. It counts those that are under way.
+#[derive(Clone, Default)]
+struct SlowOpenings {
+    permitted: Arc<Notify>,
+    under_way: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Journals for SlowOpenings {
+    fn partitions(&self) -> i32 {
+        1
+    }
+
+    async fn open(&self, _: Partition) -> Result<Box<dyn Journal>, JournalError> {
+        let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        self.permitted.notified().await;
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        Ok(Box::new(NotedOffsets { offsets: None }))
+    }
+
+    fn assign_again(&self, partition: Partition, _: Duration) {
+        panic!("the journal of partition {partition} is broken");
+    }
+}
+
+/// Two openings of one journal fence each other: the newer one was told that another process has the partition, and the older
+/// one had no inbox any more, so that nothing owned it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_assigned_again_while_it_is_opened_has_one_opening_at_a_time() {
+    let setting = Setting::new();
+    let journals = SlowOpenings::default();
+    let daemon = setting.start_with(journals.clone());
+    for _ in 0..3 {
+        daemon.wakes.send(Wake::Assigned(0)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (done, _released) = oneshot::channel();
+        daemon.wakes.send(Wake::Revoked { partition: 0, is_lost: true, done }).await.unwrap();
+    }
+    daemon.wakes.send(Wake::Assigned(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answered = daemon.send(setting.event("a", "2", 0));
+    let permitted = async {
+        loop {
+            journals.permitted.notify_one();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        receipt = answered => assert!(matches!(receipt, Some(Receipt::Decided(_))), "{receipt:?}"),
+        () = permitted => {}
+    }
+    assert_eq!(journals.most.load(Ordering::SeqCst), 1, "openings at the same time");
+    daemon.stop().await;
 }
