@@ -127,15 +127,21 @@ fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
         .route("/metrics", get(metrics))
         .route("/version", get(version));
     // `Options::problems` refuses the rest; this check keeps the intake closed also for unchecked options.
-    if takes_events {
-        router = router.route("/api/v1/events", post(intake::take));
-    }
+    let events = if takes_events { post(intake::take) } else { post(no_events) };
+    router = router.route("/api/v1/events", events);
     router
         .fallback(console::missing)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), with_timeout))
         .layer(middleware::map_response(with_security_headers))
         .with_state(app)
+}
+
+async fn no_events() -> Response {
+    problem(
+        StatusCode::NOT_FOUND,
+        "this process takes no events over HTTP; send them through Kafka, or set http.events",
+    )
 }
 
 /// Answers with 503 if the request takes longer than `http.timeout`.

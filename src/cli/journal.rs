@@ -182,7 +182,12 @@ async fn inspect_all(config: &Config) -> anyhow::Result<()> {
             }
         }
         JournalKind::Embedded => {
-            let journals = Embedded::open(&config.journal.path)?;
+            let path = &config.journal.path;
+            // Opening would make the file.
+            if !path.exists() {
+                bail!("there is no journal {}; name its file with journal.path", path.display());
+            }
+            let journals = Embedded::open(path)?;
             let entries = journals.open(0).await?.restore().await?;
             print(&format!("{}\n", describe(&entries, &config.cluster)?));
         }

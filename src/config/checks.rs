@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellwether_core::policy::Policy;
+use bellwether_core::time::Span;
 
 use super::Config;
 use super::layers::ProblemCollector;
@@ -77,6 +78,10 @@ impl Config {
                 problems.add(&["kafka", key], "at least 1 is needed");
             }
         }
+        // The brokers' default of group.min.session.timeout.ms.
+        if self.kafka.session_timeout < Span::from_secs(6) {
+            problems.add(&["kafka", "session-timeout"], "brokers accept at least 6s");
+        }
         if !["http://", "https://"].iter().any(|scheme| self.prometheus.url.starts_with(scheme)) {
             problems
                 .add(&["prometheus", "url"], "a URL begins with http:// or https://, as in \"http://prometheus:9090\"");
@@ -87,6 +92,16 @@ impl Config {
         ] {
             if number == 0 {
                 problems.add(&["prometheus", key], "0 would allow no query; write at least 1");
+            }
+        }
+        for (section, key, span) in [
+            ("prometheus", "interval", self.prometheus.interval),
+            ("prometheus", "timeout", self.prometheus.timeout),
+            ("http", "timeout", self.http.timeout),
+            ("http", "heartbeat", self.http.heartbeat),
+        ] {
+            if span == Span::ZERO {
+                problems.add(&[section, key], "nothing happens within 0s; write a longer time, such as \"10s\"");
             }
         }
         if self.prometheus.username.is_some() && self.prometheus.bearer_token_file.is_some() {

@@ -198,6 +198,13 @@ impl Options {
         if self.brokers.trim().is_empty() {
             return invalid("brokers", &"empty", "write host:port, several with commas between");
         }
+        if self.brokers.split(',').any(|broker| broker.trim().is_empty() || broker.trim().starts_with(':')) {
+            return invalid(
+                "brokers",
+                &self.brokers,
+                "one of them has no host; write host:port, several with commas between",
+            );
+        }
         if self.partitions < 1 {
             return invalid("partitions", &self.partitions, "it must be at least 1");
         }

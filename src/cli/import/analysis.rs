@@ -250,7 +250,7 @@ fn metric(
     let several = limits.len() > 1;
     let mut counts = false;
     for limit in limits {
-        let ConvertedMetric { metric: definition, limit, quantile, facts, otherwise } =
+        let ConvertedMetric { metric: definition, limit, quantile, judge, facts, otherwise } =
             match metric::convert(query, limit, &names) {
                 Ok(converted) => converted,
                 Err(NoMetric { why, nearest }) => {
@@ -268,7 +268,7 @@ fn metric(
             metric: definition,
             limit,
             quantile,
-            judge: None,
+            judge,
             every: None,
             window: None,
             breaches: None,

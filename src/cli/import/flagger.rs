@@ -185,7 +185,7 @@ fn metric(
     for (limit, because) in limits {
         let names: Vec<&str> =
             [draft.workload.as_str(), draft.namespace.as_str()].into_iter().filter(|name| *name != "*").collect();
-        let ConvertedMetric { metric: definition, limit, quantile, facts, otherwise } =
+        let ConvertedMetric { metric: definition, limit, quantile, judge, facts, otherwise } =
             match metric::convert(&query, limit, &names) {
                 Ok(converted) => converted,
                 Err(NoMetric { why, nearest }) => {
@@ -208,7 +208,7 @@ fn metric(
             metric: definition,
             limit,
             quantile,
-            judge: None,
+            judge,
             every: None,
             window: None,
             breaches: None,

@@ -83,6 +83,8 @@ pub struct ConvertedMetric {
     pub limit: Limit,
     /// The quantile; `None` if it is no histogram.
     pub quantile: Option<f64>,
+    /// The judge; `None` for the default of the metric's kind.
+    pub judge: Option<&'static str>,
     /// Facts about the conversion, each as a sentence.
     pub facts: Vec<String>,
     /// Decisions that would differ, each as a sentence.
@@ -122,8 +124,39 @@ pub fn convert(query: &str, limit: Limit, names: &[&str]) -> Result<ConvertedMet
     if linear.factor != 1.0 || linear.offset != 0.0 {
         facts.insert(0, "the limit is converted into the metric's own unit".to_owned());
     }
-    let otherwise = vec![counted_otherwise(&metric)];
-    Ok(ConvertedMetric { metric, limit, quantile, facts, otherwise })
+    let mut otherwise = vec![counted_otherwise(&metric)];
+    let judge = judge_of(&metric, limit)?;
+    if judge.is_some() {
+        otherwise.push(
+            "No evidence can show that a share is exactly 0 % or 100 %, so windows are compared with the limit."
+                .to_owned(),
+        );
+    }
+    Ok(ConvertedMetric { metric, limit, quantile, judge, facts, otherwise })
+}
+
+/// Returns the judge for a limit of a share at its edge, where the default one can't judge; `None` for the default.
+///
+/// # Errors
+/// [`NoMetric`]: each share keeps the limit, so it checks nothing.
+fn judge_of(metric: &Metric, limit: Limit) -> Result<Option<&'static str>, NoMetric> {
+    if metric.kind != MetricKind::Ratio {
+        return Ok(None);
+    }
+    match limit {
+        Limit::Max(max) if max >= 1.0 => Err(keeps_each(limit)),
+        Limit::Min(min) if min <= 0.0 => Err(keeps_each(limit)),
+        Limit::Max(max) if max <= 0.0 => Ok(Some("threshold")),
+        Limit::Min(min) if min >= 1.0 => Ok(Some("threshold")),
+        Limit::Max(_) | Limit::Min(_) => Ok(None),
+    }
+}
+
+fn keeps_each(limit: Limit) -> NoMetric {
+    NoMetric {
+        why: format!("each share keeps the limit {} {} %, so it checks nothing", limit.kept(), limit.value() * 100.0),
+        nearest: "nothing is needed; write another limit if one was meant".to_owned(),
+    }
 }
 
 fn counted_otherwise(metric: &Metric) -> String {
@@ -321,7 +354,7 @@ pub fn as_query(query: &str, limit: Limit, why: &str) -> Result<ConvertedMetric,
     let metric = Metric { query: Some(text.trim().to_owned()), ..Metric::of_kind(MetricKind::Query) };
     let otherwise = "A query is judged by its value over the check's window, like there: without the number of requests, and without \
                      a stated rate of false alarms.";
-    Ok(ConvertedMetric { metric, limit, quantile: None, facts, otherwise: vec![otherwise.to_owned()] })
+    Ok(ConvertedMetric { judge: None, metric, limit, quantile: None, facts, otherwise: vec![otherwise.to_owned()] })
 }
 
 /// Returns a query with its parameters in Bellwether's spelling, and those that it does not have.

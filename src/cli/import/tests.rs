@@ -606,6 +606,32 @@ fn a_field_that_is_not_known_is_said() {
     assert_eq!(note.result, FieldResult::NotConverted);
 }
 
+/// A share of exactly 0 % or 100 % can't be shown by evidence, and one of at most 100 % checks nothing.
+#[test]
+fn a_limit_at_the_edge_of_a_share_is_compared_or_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for (range, limits) in [
+        ("min: 99, max: 100", vec!["min = \"99%\""]),
+        ("min: 100", vec!["min = \"100%\"", "judge = \"threshold\""]),
+        ("min: 0", vec![]),
+    ] {
+        let canary = format!(
+            "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {{ name: web, namespace: shop }}\nspec:\n  \
+             targetRef: {{ apiVersion: apps/v1, kind: Deployment, name: web }}\n  service: {{ port: 80 }}\n  provider: gatewayapi:v1\n  \
+             analysis:\n    interval: 1m\n    threshold: 5\n    maxWeight: 50\n    stepWeight: 10\n    metrics:\n    \
+             - name: request-success-rate\n      thresholdRange: {{ {range} }}\n      interval: 1m\n"
+        );
+        let file = folder.path().join("canary.yaml");
+        std::fs::write(&file, canary).unwrap();
+        let (toml, _, objects) = imported(&file);
+        let checks = toml.matches("metric = \"request-success-rate\"").count();
+        assert_eq!(checks, usize::from(!limits.is_empty()), "{range}: {toml}");
+        assert!(limits.iter().all(|part| toml.contains(part)), "{range}: {toml}");
+        let vacuous = report(&objects).contains("so it checks nothing");
+        assert_eq!(vacuous, range != "min: 100", "{range}: {}", report(&objects));
+    }
+}
+
 #[test]
 fn hostile_objects_are_no_panic() {
     for text in [

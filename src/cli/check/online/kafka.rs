@@ -44,7 +44,11 @@ fn members_finding(options: &Options, members: usize) -> Option<CheckFinding> {
 
 /// Returns the finding about an error, with the remedy of its kind.
 fn error_finding(options: &Options, error: &KafkaClientError) -> CheckFinding {
-    let why = "the daemon does not start with it, and gets no events";
+    let why = if error.is_temporary() {
+        "the daemon waits for it at its start, and gets no events"
+    } else {
+        "the daemon does not start with it, and gets no events"
+    };
     let brokers = &options.brokers;
     let remedy = match error {
         KafkaClientError::Unreachable { problem, .. } if is_about_credentials(problem) => format!(
