@@ -14,6 +14,7 @@ mod input;
 mod kills;
 mod manifests;
 mod middle;
+mod newcomer;
 mod outage;
 mod people;
 mod plane;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Story> {
         chaos::stories(),
         manifests::stories(),
         middle::stories(),
+        newcomer::stories(),
         kills::stories(),
         away::stories(),
         replicas::stories(),

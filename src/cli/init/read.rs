@@ -180,7 +180,8 @@ fn draft(preset: &str, pod_labels: Option<&[String; 2]>) -> Option<Config> {
             text += &format!("[metric.{name}]\npod-label = {pod}\nnamespace-label = {namespace}\n");
         }
     }
-    text += "[[policy]]\nname = \"draft\"\nmatch = { namespaces = [\"*\"], workloads = [\"*\"], images = [\"*\"] }\n";
+    // The requests of young pods count as well: those of a workload that was just created are all that there is.
+    text += "[[policy]]\nname = \"draft\"\nmatch = { namespaces = [\"*\"], workloads = [\"*\"], images = [\"*\"] }\nwarm-up = \"0s\"\n";
     text += "[[policy.step]]\nweight = \"50%\"\nmin-time = \"5m\"\n[[policy.check]]\nmetric = \"error-rate\"\nmax = \"1%\"\n";
     for edge in EDGES.map(|edge| milliseconds(Span::from_millis(edge))) {
         text += &format!("[[policy.check]]\nname = \"{edge}\"\nmetric = \"response-time\"\nmax = \"{edge}\"\n");

@@ -45,6 +45,8 @@ pub(super) async fn connect(
     options: &kafka::Options,
     conditions: &watch::Sender<Conditions>,
 ) -> Result<Kafka, KafkaClientError> {
+    let waits = |problem: String| conditions.send_replace(vec![("kafka".to_owned(), Err(problem))]);
+    waits(format!("kafka.brokers = {:?} are asked for the topics", options.brokers));
     let mut told = String::new();
     loop {
         match Kafka::connect(options.clone()).await {
@@ -52,7 +54,7 @@ pub(super) async fn connect(
                 let problem = error.to_string();
                 if problem != told {
                     tracing::warn!(%error, "the daemon waits for Kafka");
-                    conditions.send_replace(vec![("kafka".to_owned(), Err(problem.clone()))]);
+                    waits(problem.clone());
                     told = problem;
                 }
                 tokio::time::sleep(PAUSE).await;
