@@ -103,7 +103,11 @@ fn parsed(yaml: Vec<u8>) -> Result<Vec<Value>> {
     documents.map(|document| serde_saphyr::from_str(document).with_context(|| document.to_owned())).collect()
 }
 
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
+/// The first of the objects with this kind.
+///
+/// # Errors
+/// There is none.
+pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
     objects.iter().find(|object| object["kind"] == kind).with_context(|| format!("there is no {kind}"))
 }
 

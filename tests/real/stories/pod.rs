@@ -81,16 +81,12 @@ fn chart_of(sandbox: &Sandbox, fixture: &Fixture<'_>) -> Result<Vec<Value>> {
     chart::rendered(&sandbox.namespace, &["--set-file", &config])
 }
 
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
-    objects.iter().find(|object| object["kind"] == kind).with_context(|| format!("the chart has no {kind}"))
-}
-
 /// Writes the files that a kubelet would mount: the ConfigMap, and those of the service account.
 async fn mount(sandbox: &Sandbox, objects: &[Value], files: &Path) -> Result<()> {
     let (namespace, kubernetes) = (&sandbox.namespace, &sandbox.plane.kubernetes);
     let config = files.join("etc/bellwether");
     fs::create_dir_all(&config)?;
-    for (name, text) in of_kind(objects, "ConfigMap")?["data"].as_object().context("no data")? {
+    for (name, text) in chart::of_kind(objects, "ConfigMap")?["data"].as_object().context("no data")? {
         fs::write(config.join(name), text.as_str().context("no text")?)?;
     }
     let account = files.join(ACCOUNT);
@@ -103,7 +99,7 @@ async fn mount(sandbox: &Sandbox, objects: &[Value], files: &Path) -> Result<()>
 
 /// Returns the command of the pod's container. Its port is the fixture's, because the pods of the plane share the addresses.
 fn command(fixture: &Fixture<'_>, objects: &[Value], files: &Path) -> Result<PodCommand> {
-    let container = &of_kind(objects, "StatefulSet")?["spec"]["template"]["spec"]["containers"][0];
+    let container = &chart::of_kind(objects, "StatefulSet")?["spec"]["template"]["spec"]["containers"][0];
     let mut words = image::words(files);
     let arguments = container["args"].as_array().context("no arguments")?;
     words.extend(arguments.iter().filter_map(Value::as_str).map(Into::into));
