@@ -32,6 +32,7 @@ pub mod status;
 pub mod table;
 pub mod top;
 pub mod why;
+pub mod workload;
 
 use std::io::Write;
 use std::path::PathBuf;

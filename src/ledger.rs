@@ -3,7 +3,7 @@
 //! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs since
 //! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
 //! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `answer/<hash>` the answers to the events of a
-//! day, `freeze/<scope>` the freezes, `epoch` the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
+//! day, `past/W/<rollout>` earlier rollouts for people, `freeze/<scope>` the freezes, `epoch` the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
 //! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
 //!
 //! An entry that can't be read, as after a downgrade, or that the journal does not take concerns as little as possible. A workload
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord, ENGINE, requests_rollout};
-use bellwether_core::engine::view::AnswerView;
+use bellwether_core::engine::view::{AnswerView, RolloutView};
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{Scope, TemplateHash, Workload};
 use bellwether_core::input::effect::{Act, ClusterAct, Effect};
@@ -33,6 +33,7 @@ use crate::ports::{Batch, Epoch, JournalError, MAX_ENTRY_BYTES, PodTemplate};
 mod answers;
 pub mod followed;
 mod packed;
+mod past;
 mod shared;
 
 use packed::PackedEntries;
@@ -47,6 +48,9 @@ const SNAPSHOT_BYTES: usize = MAX_ENTRY_BYTES / 4;
 const EPOCH: &str = "epoch";
 /// The key of the name of the cluster that the journal belongs to.
 const CLUSTER: &str = "cluster";
+
+/// The beginnings of keys that a cluster can't have as its name, because the keys of its workloads begin with its name.
+pub const RESERVED: [&str; 4] = ["answer", "freeze", "past", "seen"];
 
 /// The format of the snapshots and inputs that this version writes. It is raised when an older version could lose or misread a part of
 /// them.
@@ -120,6 +124,10 @@ pub struct Ledger {
     answers: BTreeMap<String, Timestamp>,
     /// The answers that were restored and not taken yet.
     restored_answers: Vec<AnswerView>,
+    /// The ends of the earlier rollouts in the journal, by their key.
+    past: BTreeMap<String, Timestamp>,
+    /// The earlier rollouts that were restored and not taken yet.
+    restored_past: Vec<RolloutView>,
 }
 
 /// The entries of a workload, as they are read from the journal.
@@ -149,6 +157,8 @@ impl Ledger {
             missed: BTreeMap::new(),
             answers: BTreeMap::new(),
             restored_answers: Vec::new(),
+            past: BTreeMap::new(),
+            restored_past: Vec::new(),
         };
         let mut freezes = BTreeMap::new();
         for (key, value) in entries {
@@ -156,6 +166,8 @@ impl Ledger {
                 ledger.restore_seen(key, digest, value);
             } else if let Some(digest) = key.strip_prefix(answers::ANSWER) {
                 ledger.restore_answer(key, digest, value);
+            } else if key.starts_with(past::PAST) {
+                ledger.restore_past(key, value);
             } else if let Some(scope) = key.strip_prefix(shared::FREEZE) {
                 let (scope, freeze) = ledger.read_freeze(key, scope, value);
                 freezes.insert(scope, freeze);

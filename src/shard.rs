@@ -181,6 +181,7 @@ impl Shard {
         }
         self.show_isolated();
         self.shared.board.answered(self.ledger.take_answers());
+        self.shared.board.recall(self.ledger.take_past());
         self.shared.board.own(self.partition);
         for problem in self.ledger.problems() {
             tracing::error!("{problem}");
@@ -262,7 +263,7 @@ impl Shard {
         let now = self.shared.clock.now();
         let mut batch = Batch::default();
         let consequences = self.step(inputs, now, &mut batch).map_err(end_of)?;
-        self.keep_answers(&consequences, &mut batch);
+        self.keep_shown(&consequences, &mut batch);
         failpoints::reached(Failpoint::Decided);
         self.commit(batch).await.map_err(end_of)?;
         self.follow(consequences);

@@ -55,6 +55,8 @@ pub struct FollowedViews {
     pub details: Vec<(String, bool, RolloutDetail)>,
     /// The answers to events.
     pub answers: Vec<AnswerView>,
+    /// Rollouts that ended before the present ones.
+    pub past: Vec<RolloutView>,
 }
 
 impl Default for StatusBoard {
@@ -151,6 +153,16 @@ impl StatusBoard {
         self.put_answers(answers, true);
     }
 
+    /// Publishes rollouts of the journal that ended before the present ones.
+    pub fn recall(&self, past: Vec<RolloutView>) {
+        if !past.is_empty() {
+            self.view.send_modify(|view| {
+                view.rollouts.extend(past.into_iter().map(|shown| (shown.id.clone(), Arc::new(shown))));
+                bound(&mut view.rollouts);
+            });
+        }
+    }
+
     /// Publishes answers. With `keeps` an earlier answer to the same event stays.
     fn put_answers(&self, answers: Vec<AnswerView>, keeps: bool) {
         if !answers.is_empty() {
@@ -188,8 +200,8 @@ impl StatusBoard {
     /// Publishes the views that the journal of a partition tells, which was read to the end that it had at `as_of`. They are dropped if
     /// this process owns the partition, or has a newer view of it.
     pub fn follow(&self, partition: Partition, views: FollowedViews, as_of: Stopwatch) {
-        let FollowedViews { is_all, workloads, details, answers } = views;
-        if !is_all && workloads.is_empty() && answers.is_empty() {
+        let FollowedViews { is_all, workloads, details, answers, past } = views;
+        if !is_all && workloads.is_empty() && answers.is_empty() && past.is_empty() {
             self.ages.followed(partition, as_of);
             return;
         }
@@ -202,7 +214,8 @@ impl StatusBoard {
                         || !(workloads.contains_key(&shown.workload)
                             || is_all && self.is_of(partition, &shown.workload))
                 });
-                let shown = workloads.into_values().flatten().map(|shown| (shown.id.clone(), Arc::new(shown)));
+                let shown = past.into_iter().chain(workloads.into_values().flatten());
+                let shown = shown.map(|shown| (shown.id.clone(), Arc::new(shown)));
                 view.followed.extend(shown);
                 bound(&mut view.followed);
                 for (rollout, has_ended, detail) in details {

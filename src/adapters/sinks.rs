@@ -1,13 +1,14 @@
-//! The notification sinks that are reached over HTTP, one file for each provider.
+//! The notification sinks, one file for each provider.
 //!
-//! A provider words a notification as a request to its service ([`Provider`]); [`HttpSink`] sends it and reads the answer, the
-//! same for all. To add a provider, write its file and add it to the three lists of this one: the modules, the fields of
+//! A provider that is reached over HTTP words a notification as a request to its service ([`Provider`]); [`HttpSink`] sends it and
+//! reads the answer, the same for all. E-mail has a protocol of its own. To add a provider, write its file and add it to the three lists of this one: the modules, the fields of
 //! [`Options`], and [`Options::each`].
 
 mod alertmanager;
 mod channel;
 mod delivery;
 mod discord;
+mod email;
 mod http;
 mod opsgenie;
 mod pagerduty;
@@ -27,6 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use self::delivery::Letter;
+use crate::ports::NotificationSink;
 use crate::secret::{self, Secret, SecretError};
 
 pub use self::delivery::HttpSink;
@@ -44,6 +46,8 @@ pub struct Options {
     pub alertmanager: BTreeMap<String, alertmanager::Options>,
     /// Webhooks of Discord.
     pub discord: BTreeMap<String, discord::Options>,
+    /// Mail servers.
+    pub email: BTreeMap<String, email::Options>,
     /// Webhooks of one's own.
     pub http: BTreeMap<String, http::Options>,
     /// Integrations of Opsgenie.
@@ -74,8 +78,30 @@ pub trait SinkOptions {
     /// Returns the sink, without a call to its service.
     ///
     /// # Errors
+    /// A secret can't be read or used, or the client of the service can't be created.
+    fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError>;
+}
+
+/// The settings of one sink of a provider that is reached over HTTP.
+pub trait HttpSinkOptions {
+    /// As [`SinkOptions::problems`].
+    fn problems(&self) -> Vec<(&'static str, String)>;
+
+    /// Returns the sink, without a call to its service.
+    ///
+    /// # Errors
     /// A secret can't be read or used, or the HTTP client can't be created.
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError>;
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError>;
+}
+
+impl<T: HttpSinkOptions> SinkOptions for T {
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        HttpSinkOptions::problems(self)
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError> {
+        Ok(Box::new(self.http_sink(name)?))
+    }
 }
 
 impl Options {
@@ -84,6 +110,7 @@ impl Options {
         let mut all = Vec::new();
         entries("alertmanager", &self.alertmanager, &mut all);
         entries("discord", &self.discord, &mut all);
+        entries("email", &self.email, &mut all);
         entries("http", &self.http, &mut all);
         entries("opsgenie", &self.opsgenie, &mut all);
         entries("pagerduty", &self.pagerduty, &mut all);
@@ -186,8 +213,8 @@ pub enum SinkError {
     /// A secret has a form that can't be used.
     #[error("{0}")]
     Unusable(String),
-    /// The HTTP client could not be created.
-    #[error("the HTTP client of the sink can't be created: {0}")]
+    /// The client could not be created.
+    #[error("the client of the sink can't be created: {0}")]
     Client(String),
 }
 

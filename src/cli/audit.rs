@@ -2,10 +2,12 @@
 //!
 //! The records of the decisions are read by the names of their fields, so that those of other versions can be read as well.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bellwether_core::engine::view::{RolloutView, is_workload, short_workload};
+use bellwether_core::ids::Scope;
 use bellwether_core::time::{Span, Timestamp};
 use clap::Args;
 use serde::Serialize;
@@ -52,6 +54,9 @@ struct Act {
     act: String,
     /// The workload's key.
     workload: String,
+    /// The namespace or cluster that the act is about, of which the workload is one; `None` if it is about the workload alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
     /// The author's reason; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -79,6 +84,7 @@ pub async fn run(args: &AuditArgs, common: &Common) -> anyhow::Result<u8> {
     acts.retain(|act| args.workload.as_deref().is_none_or(|wanted| is_workload(&act.workload, wanted)));
     acts.retain(|act| since.is_none_or(|since| act.at >= since));
     acts.sort_by(|a, b| (a.at, &a.workload).cmp(&(b.at, &b.workload)));
+    each_once(&mut acts);
     match common.output {
         Output::Json => print(&(serde_json::to_string_pretty(&acts).context("can't encode the acts as JSON")? + "\n")),
         Output::Table if acts.is_empty() => tell("no act of a person or a tool is recorded\n"),
@@ -97,7 +103,18 @@ async fn shown(common: &Common) -> anyhow::Result<Vec<Act>> {
                 let Sender { who, proof, source } = Sender::of(by);
                 let (act, result) = (decision.decision.clone(), Some(decision.reason.clone()));
                 let workload = rollout.workload.clone();
-                Act { at: decision.at, who, proof, source, event: None, act, workload, reason: None, result }
+                Act {
+                    at: decision.at,
+                    who,
+                    proof,
+                    source,
+                    event: None,
+                    act,
+                    workload,
+                    scope: None,
+                    reason: None,
+                    result,
+                }
             })
             .collect()
     };
@@ -130,6 +147,7 @@ fn of_record(record: &Value) -> Vec<Act> {
                 event: id["id"].as_str().map(str::to_owned),
                 act: act(event)?,
                 workload: workload.clone(),
+                scope: wide_scope(event),
                 reason: reason.map(str::to_owned),
                 result: decision.and_then(|decision| decision["why"].as_str()).map(str::to_owned),
             })
@@ -159,6 +177,18 @@ fn act(event: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns the scope of a command that is about more than one workload.
+fn wide_scope(event: &Value) -> Option<String> {
+    let scope: Scope = event["command"]["scope"].as_str()?.parse().ok()?;
+    scope.workload().is_none().then(|| scope.to_string())
+}
+
+/// Keeps one of the acts that each workload of a namespace or cluster has recorded.
+fn each_once(acts: &mut Vec<Act>) {
+    let mut known = BTreeSet::new();
+    acts.retain(|act| act.scope.is_none() || known.insert((act.source.clone(), act.event.clone())));
 }
 
 /// The sender of an event, as its source tells it.
@@ -195,13 +225,13 @@ fn list(acts: &[Act]) -> String {
                 act.who.clone(),
                 act.proof.to_owned(),
                 act.source.clone(),
-                short_workload(&act.workload),
+                act.scope.clone().unwrap_or_else(|| short_workload(&act.workload)),
                 format!("{}{reason}", act.act),
                 act.result.clone().unwrap_or_else(|| "–".to_owned()),
             ]
         })
         .collect();
-    table(&["TIME", "WHO", "PROOF", "SOURCE", "WORKLOAD", "ACT", "RESULT"], &rows)
+    table(&["TIME", "WHO", "PROOF", "SOURCE", "ABOUT", "ACT", "RESULT"], &rows)
 }
 
 #[cfg(test)]
@@ -237,12 +267,26 @@ mod tests {
     #[test]
     fn the_acts_of_a_record_have_author_proof_and_result() {
         expect![[r#"
-            TIME                  WHO               PROOF  SOURCE    WORKLOAD  ACT                                         RESULT
+            TIME                  WHO               PROOF  SOURCE    ABOUT     ACT                                         RESULT
             2026-11-30T08:00:00Z  ci                key    /ci/shop  shop/web  request registry.example/web:2 (release 2)  The rollout begins.
             2026-11-30T08:10:00Z  jane@example.com  token  /cli      shop/web  promote --full (it is urgent)               Promoted by jane.
             2026-11-30T08:11:00Z  /chat             none   /chat     shop/web  approve release                             –
         "#]]
         .assert_eq(&list(&of_record(&record())));
+    }
+
+    #[test]
+    fn a_freeze_of_a_namespace_is_one_act_about_the_namespace() {
+        let event = json!({ "event": "commanded", "id": { "source": "/cli", "id": "f1" },
+            "command": { "scope": "prod/shop", "verb": { "verb": "freeze", "until": "2026-12-01T00:00:00Z" } } });
+        let of = |name: &str| {
+            let workload = format!("prod/shop/Deployment/{name}");
+            json!({ "workload": workload, "inputs": [{ "at": "2026-11-30T08:00:00Z", "event": event }], "decisions": [] })
+        };
+        let mut acts: Vec<Act> = ["cart", "web"].iter().flat_map(|name| of_record(&of(name))).collect();
+        each_once(&mut acts);
+        let listed = list(&acts);
+        assert!(acts.len() == 1 && listed.contains("prod/shop  freeze 2026-12-01T00:00:00Z"), "{listed}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::recorded::{Case, cases};
 use super::past::PastRequest;
 use super::table::table;
+use super::workload::WorkloadArg;
 use super::{Common, Output, past, plan, print, replay};
 use crate::config::{self, Config};
 use crate::exit;
@@ -38,9 +39,9 @@ pub struct BacktestArgs {
     /// Policy to test; without it, the one that selects the workload, or the only one.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// Test only this workload, as namespace/Deployment/name.
+    /// Test only this workload, as namespace/name.
     #[arg(long)]
-    workload: Option<String>,
+    workload: Option<WorkloadArg>,
     /// Read this length of the workload's past from Prometheus instead of a recording, and test each canary in it.
     #[arg(long, value_name = "TIME", requires = "workload", conflicts_with = "file")]
     over: Option<Span>,
@@ -120,7 +121,7 @@ struct Tested {
 /// The recording, the configuration or a manifest can't be read, or they do not fit together.
 pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    let workload = args.workload.as_deref().map(|text| plan::workload(text, &config.cluster)).transpose()?;
+    let workload = args.workload.as_ref().map(|workload| workload.within(&config.cluster));
     let cases = match (args.over, &workload) {
         (Some(over), Some(workload)) => from_prometheus(args, over, workload, &config).await?,
         _ => {

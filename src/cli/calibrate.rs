@@ -16,15 +16,16 @@ use serde::Serialize;
 
 use super::past::PastRequest;
 use super::table::table;
+use super::workload::WorkloadArg;
 use super::{Common, Output, past, plan, print};
 use crate::{config, exit};
 
 /// The arguments of `calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
-    /// Workload whose past is read, as namespace/Deployment/name.
+    /// Workload whose past is read, as namespace/name.
     #[arg(long, value_name = "WORKLOAD")]
-    workload: String,
+    workload: WorkloadArg,
     /// Policy to calibrate; without it, the one that selects the workload.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
@@ -56,7 +57,7 @@ struct CheckAlarms {
 /// The configuration, Prometheus or the cluster can't be read, or the past has too few pods or is too short.
 pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    let workload = plan::workload(&args.workload, &config.cluster)?;
+    let workload = args.workload.within(&config.cluster);
     let policy = plan::policy(&config, args.policy.as_deref(), Some(&workload))?;
     let blocks =
         past::blocks(&config, policy, &workload, PastRequest { over: args.over, to: args.to, canary: false }).await?;

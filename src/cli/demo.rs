@@ -254,8 +254,11 @@ async fn serve(
     intake: mpsc::Sender<crate::ports::Delivery>,
     stop: &CancellationToken,
 ) -> Option<SocketAddr> {
-    let options_for =
-        |port| http::Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ..http::Options::default() };
+    let options_for = |port| http::Options {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        events: true,
+        ..http::Options::default()
+    };
     let (options, listener) = match http::bind(&options_for(8080)).await {
         Ok(listener) => (options_for(8080), listener),
         Err(_) => (options_for(0), http::bind(&options_for(0)).await.ok()?),
@@ -282,7 +285,13 @@ async fn serve(
 }
 
 fn introduce(page: Option<SocketAddr>) {
-    let page = page.map(|address| format!("Console  http://{address}/\n")).unwrap_or_default();
+    let introduced = |address| {
+        format!(
+            "Console  http://{address}/\n\
+             Act      in another shell, by the commands that it offers, after `export BELLWETHER_URL=http://{address}`\n"
+        )
+    };
+    let page = page.map(introduced).unwrap_or_default();
     print(&format!(
         "A demo: the real engine, daemon and journal with a simulated cluster, {FACTOR} times as fast. Nothing is installed.\n\
          Policy: config/policies/article.toml (10 % for 15 min; errors ≤ 5 %, p95 ≤ 5 s; then a guard for 5 min);\n\

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::api::ApiClient;
 use super::digests::of_file;
+use super::workload::WorkloadArg;
 use crate::adapters::kafka::{Emitter, Options};
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config;
@@ -86,7 +87,7 @@ pub(super) struct Common {
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     topic: Option<String>,
     /// Send the event to this daemon instead of Kafka, as in http://127.0.0.1:8080
-    #[arg(long, global = true, conflicts_with = "print")]
+    #[arg(long, global = true, env = "BELLWETHER_URL")]
     url: Option<String>,
     /// File with the private key that signs the event (PEM, ECDSA on P-256); see [access.keys]
     #[arg(long, global = true, value_name = "FILE")]
@@ -148,9 +149,9 @@ enum EmitCommand {
 
 #[derive(Debug, Args)]
 struct VerbArgs {
-    /// Workload, as cluster/namespace/Deployment/name
+    /// Workload, as namespace/name, or with another cluster cluster/namespace/Deployment/name
     #[arg(long)]
-    workload: Workload,
+    workload: WorkloadArg,
     /// Id of the rollout that is meant; refuse if the workload has another one by then
     #[arg(long)]
     rollout: Option<String>,
@@ -171,9 +172,9 @@ struct ScopeArgs {
 
 #[derive(Debug, Args)]
 struct RequestArgs {
-    /// Workload to change, as cluster/namespace/Deployment/name
+    /// Workload to change, as namespace/name, or with another cluster cluster/namespace/Deployment/name
     #[arg(long)]
-    workload: Workload,
+    workload: WorkloadArg,
     /// New image for the one container that runs an image of the same repository
     #[arg(long, required_unless_present = "images", conflicts_with = "images")]
     image: Option<String>,
@@ -215,9 +216,9 @@ struct DeployedArgs {
 
 #[derive(Debug, Args)]
 struct TestedArgs {
-    /// Workload that the suite was run for, as cluster/namespace/Deployment/name
+    /// Workload that the suite was run for, as namespace/name, or with another cluster cluster/namespace/Deployment/name
     #[arg(long)]
-    workload: Workload,
+    workload: WorkloadArg,
     /// Name of the suite in the policy's `require`
     #[arg(long)]
     suite: String,
@@ -265,7 +266,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// The arguments are not a valid event, or the event can't be sent.
 pub async fn run(args: EmitArgs, shared: &super::Common) -> anyhow::Result<u8> {
     let EmitArgs { command, common, wait } = args;
-    let event = compose(command, &common, SystemClock.now())?;
+    let event = compose(command, &common, SystemClock.now(), &|workload| workload.resolve(shared))?;
     if common.print {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&event.to_structured())?));
         return Ok(exit::OK);
@@ -308,7 +309,11 @@ pub(super) async fn send(common: &Common, shared: &super::Common, event: &CloudE
     };
     let destination = match &common.url {
         Some(url) => post(url, common, event, record).await?,
-        None => produce(common, configured(shared, common)?, &record).await?,
+        None => {
+            let (options, cluster) = configured(shared, common)?;
+            tell_of_another_cluster(event.partitionkey.as_deref().unwrap_or_default(), cluster.as_deref());
+            produce(common, options, &record).await?
+        }
     };
     super::tell(&format!("event {} {destination}\n", event.id));
     Ok(())
@@ -320,18 +325,33 @@ fn requested_rollout(event: &CloudEvent) -> Option<RolloutId> {
     Some(RolloutId::of(&workload, &EventId { source: event.source.clone(), id: event.id.clone() }))
 }
 
-/// Returns the `[kafka]` section of the configuration, or its defaults if there are `--brokers` and no `--config`.
-fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<Options> {
+/// Returns the `[kafka]` section of the configuration and its cluster; only the section's defaults if there are `--brokers` and no
+/// `--config`.
+fn configured(shared: &super::Common, common: &Common) -> anyhow::Result<(Options, Option<String>)> {
     if common.brokers.is_some() && shared.config.is_empty() {
-        return Ok(Options::default());
+        return Ok((Options::default(), None));
     }
     let config = config::load(&shared.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    Ok(config.kafka)
+    Ok((config.kafka, Some(config.cluster)))
 }
 
+/// Warns on standard error if the scope with this key is not in `cluster`, whose daemon ignores the event then.
+fn tell_of_another_cluster(key: &str, cluster: Option<&str>) {
+    let Ok(scope) = key.parse::<Scope>() else { return };
+    if let Some(cluster) = cluster.filter(|cluster| scope.cluster() != *cluster) {
+        super::tell(&format!(
+            "warning: {key} is in the cluster {}, and `cluster` of the configuration is {cluster}: its daemon ignores the event\n",
+            scope.cluster()
+        ));
+    }
+}
+
+/// Returns the workload that an argument means.
+type Resolve<'a> = &'a dyn Fn(&WorkloadArg) -> anyhow::Result<Workload>;
+
 /// Returns the event that the arguments describe.
-fn compose(command: EmitCommand, common: &Common, now: Timestamp) -> anyhow::Result<CloudEvent> {
-    let Parts { ty, subject, content, custom } = parts(command)?;
+fn compose(command: EmitCommand, common: &Common, now: Timestamp, workload: Resolve<'_>) -> anyhow::Result<CloudEvent> {
+    let Parts { ty, subject, content, custom } = parts(command, workload)?;
     let id = match &common.id {
         Some(id) if id.is_empty() => bail!("--id must not be empty"),
         Some(id) => id.clone(),
@@ -359,30 +379,33 @@ struct Parts {
     custom: Value,
 }
 
-fn parts(command: EmitCommand) -> anyhow::Result<Parts> {
+fn parts(command: EmitCommand, workload: Resolve<'_>) -> anyhow::Result<Parts> {
     Ok(match command {
-        EmitCommand::Request(request) => request_parts(request)?,
+        EmitCommand::Request(request) => request_parts(request, workload)?,
         EmitCommand::Deployed(deployed) => {
             let content = service_content(&deployed)?;
             Parts { ty: DEPLOYED.to_owned(), subject: deployed.subject, content, custom: Value::Null }
         }
-        EmitCommand::Tested(tested) => suite_parts(tested),
-        EmitCommand::Abort(args) => verb_parts("abort", args, json!({})),
-        EmitCommand::Promote { verb, full } => verb_parts("promote", verb, json!({ "full": full })),
-        EmitCommand::Pause(args) => verb_parts("pause", args, json!({})),
-        EmitCommand::Resume(args) => verb_parts("resume", args, json!({})),
-        EmitCommand::Retry(args) => verb_parts("retry", args, json!({})),
-        EmitCommand::Approve { verb, approval } => verb_parts("approve", verb, json!({ "approval": approval })),
+        EmitCommand::Tested(tested) => suite_parts(tested, workload)?,
+        EmitCommand::Abort(args) => verb_parts("abort", args, json!({}), workload)?,
+        EmitCommand::Promote { verb, full } => verb_parts("promote", verb, json!({ "full": full }), workload)?,
+        EmitCommand::Pause(args) => verb_parts("pause", args, json!({}), workload)?,
+        EmitCommand::Resume(args) => verb_parts("resume", args, json!({}), workload)?,
+        EmitCommand::Retry(args) => verb_parts("retry", args, json!({}), workload)?,
+        EmitCommand::Approve { verb, approval } => {
+            verb_parts("approve", verb, json!({ "approval": approval }), workload)?
+        }
         EmitCommand::Freeze { scope, until } => scope_parts("freeze", scope, json!({ "until": until })),
         EmitCommand::Unfreeze(scope) => scope_parts("unfreeze", scope, json!({})),
     })
 }
 
-fn verb_parts(verb: &str, args: VerbArgs, more: Value) -> Parts {
+fn verb_parts(verb: &str, args: VerbArgs, more: Value, resolved: Resolve<'_>) -> anyhow::Result<Parts> {
     let VerbArgs { workload, rollout, reason } = args;
+    let workload = resolved(&workload)?;
     let content = json!({ "workload": workload, "rollout": rollout, "reason": reason });
     let (subject, content) = (workload.to_string(), merge(content, more));
-    Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject, content, custom: Value::Null }
+    Ok(Parts { ty: format!("{VERB}{verb}{VERB_VERSION}"), subject, content, custom: Value::Null })
 }
 
 fn scope_parts(verb: &str, args: ScopeArgs, more: Value) -> Parts {
@@ -399,21 +422,22 @@ fn merge(one: Value, other: Value) -> Value {
 
 /// Returns the parts of a suite's result. CDEvents has no fields for the tested workload, images and model, so they are
 /// custom data.
-fn suite_parts(args: TestedArgs) -> Parts {
+fn suite_parts(args: TestedArgs, resolved: Resolve<'_>) -> anyhow::Result<Parts> {
     let TestedArgs { workload, suite, result, images, model, prompt, tools, environment, summary, link } = args;
+    let workload = resolved(&workload)?;
     let content = cdevents::tested(&suite, result, &environment, summary.as_deref());
     let details = json!({ "workload": workload, "images": images, "model": model, "prompt": prompt, "tools": tools,
                           "result": result, "link": link });
     let custom = json!({ "bellwether": merge(details, json!({})) });
-    Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content, custom }
+    Ok(Parts { ty: TESTED.to_owned(), subject: workload.to_string(), content, custom })
 }
 
-fn request_parts(args: RequestArgs) -> anyhow::Result<Parts> {
+fn request_parts(args: RequestArgs, resolved: Resolve<'_>) -> anyhow::Result<Parts> {
     let RequestArgs { workload, image, images, expected_current, policy, model, prompt, tools, reason } = args;
     let request = Request {
         images: by_container(images)?,
         expected_current: Some(by_container(expected_current)?).filter(|images| !images.is_empty()),
-        workload,
+        workload: resolved(&workload)?,
         image,
         policy,
         model,
@@ -482,7 +506,9 @@ async fn post(url: &str, common: &Common, event: &CloudEvent, record: EventRecor
     let response =
         sent.with_context(|| format!("{url} does not answer; is the daemon running, and is --url right?"))?;
     let (status, text) = (response.status(), response.text().await.unwrap_or_default());
-    if status.is_success() {
+    // An event that this daemon ignores is for another one, or for none.
+    let is_ignored = serde_json::from_str::<Value>(&text).is_ok_and(|answer| answer.get("ignored").is_some());
+    if status.is_success() && !is_ignored {
         Ok(format!("was taken by {url}: {text}"))
     } else {
         bail!("{url} answered {status}: {text}")
@@ -505,7 +531,7 @@ mod tests {
 
     fn composed(line: &str) -> anyhow::Result<CloudEvent> {
         let EmitArgs { command, common, .. } = Cli::try_parse_from(line.split_whitespace())?.emit;
-        compose(command, &common, "2026-01-31T12:00:00Z".parse()?)
+        compose(command, &common, "2026-01-31T12:00:00Z".parse()?, &|workload| Ok(workload.within("prod")))
     }
 
     const REQUEST: &str = "emit request --workload prod/shop/Deployment/web --images app=r/web:2,log=r/log:3";
@@ -519,7 +545,7 @@ mod tests {
         let verbs = [
             "emit abort --workload prod/shop/Deployment/web --rollout web-1 --reason x",
             "emit promote --workload prod/shop/Deployment/web --full",
-            "emit pause --workload prod/shop/Deployment/web",
+            "emit pause --workload shop/web",
             "emit resume --workload prod/shop/Deployment/web",
             "emit retry --workload prod/shop/Deployment/web",
             "emit approve --workload prod/shop/Deployment/web --approval qa",
@@ -530,7 +556,7 @@ mod tests {
         ];
         for line in verbs.into_iter().chain([
             REQUEST,
-            "emit request --workload prod/shop/Deployment/web --image r/web:2 --reason x",
+            "emit request --workload shop/Deployment/web --image r/web:2 --reason x",
             deployed,
         ]) {
             let event = composed(line).unwrap();
@@ -553,7 +579,7 @@ mod tests {
     fn invalid_arguments_are_refused() {
         let rows = [
             ("emit request --workload prod/shop/Deployment/web", "--image"),
-            ("emit request --workload shop/web --image x", "cluster/namespace/Deployment/name"),
+            ("emit request --workload web --image x", "namespace/name"),
             ("emit request --workload prod/shop/Deployment/web --images app", "CONTAINER=REF"),
             ("emit request --workload prod/shop/Deployment/web --images a=1,a=2", "named twice"),
             ("emit request --workload prod/shop/Deployment/web --image x --images a=1", "cannot be used with"),

@@ -11,7 +11,6 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bellwether_core::ids::Workload;
 use bellwether_gate::import::{ImportFormat as From, ImportSettings as Wanted, import};
 use bellwether_gate::report::{GateReport as Report, GateSubject as Subject};
 use bellwether_gate::rule::Verdict;
@@ -22,6 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::digests::{digest, of_file};
+use super::workload::WorkloadArg;
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
 use crate::exit;
@@ -148,9 +148,9 @@ struct PublishOptions {
 /// The arguments that relate the result to a workload.
 #[derive(Debug, Args)]
 struct ResultArgs {
-    /// The workload that the result is for: cluster/namespace/Deployment/name
+    /// The workload that the result is for: namespace/name, or with another cluster cluster/namespace/Deployment/name
     #[arg(long)]
-    workload: Option<Workload>,
+    workload: Option<WorkloadArg>,
     /// The environment of the test
     #[arg(long, default_value = "ci")]
     environment: String,
@@ -353,6 +353,7 @@ async fn send(
     let Some(workload) = &about.workload else {
         bail!("a result is published for a workload; name it with --workload")
     };
+    let workload = &workload.resolve(common)?;
     let about =
         publish::PublishTarget { workload, images, environment: &about.environment, link: about.link.as_deref() };
     let mut event = publish::event(report, &transport.source, &about, SystemClock.now())?;

@@ -17,9 +17,10 @@ pub struct GetArgs {
     namespace: Option<String>,
     /// List only rollouts of this workload.
     workload: Option<String>,
-    /// List only rollouts in this phase.
+    /// List only rollouts in this state, as the column STATE has it: held, a phase such as stepping, or an outcome such as
+    /// promoted.
     #[arg(long)]
-    phase: Option<String>,
+    state: Option<String>,
 }
 
 /// Prints the rollouts that match the arguments.
@@ -27,7 +28,7 @@ pub struct GetArgs {
 /// # Errors
 /// The daemon does not answer.
 pub async fn run(args: &GetArgs, common: &Common) -> anyhow::Result<u8> {
-    let filter = [("namespace", &args.namespace), ("workload", &args.workload), ("phase", &args.phase)];
+    let filter = [("namespace", &args.namespace), ("workload", &args.workload), ("state", &args.state)];
     let filter: Vec<(&str, &str)> = filter.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
     let rollouts = ApiClient::of(common)?.rollouts(&filter).await?;
     match common.output {
@@ -54,7 +55,7 @@ pub fn list(rollouts: &[RolloutView]) -> String {
             vec![
                 rollout.short_workload(),
                 rollout.versions(),
-                state(rollout).to_owned(),
+                rollout.state().to_owned(),
                 rollout.step.map_or_else(|| "–".to_owned(), |(step, of)| format!("{step}/{of}")),
                 weight(rollout),
                 checks(rollout),
@@ -63,11 +64,6 @@ pub fn list(rollouts: &[RolloutView]) -> String {
         })
         .collect();
     table(&["WORKLOAD", "FROM → TO", "STATE", "STEP", "WEIGHT (OBSERVED)", "CHECKS", "NEXT"], &rows)
-}
-
-/// Returns the rollout's outcome if it has ended, else `held` if it is held, else its phase.
-pub fn state(rollout: &RolloutView) -> &str {
-    rollout.outcome.as_deref().or(rollout.held.as_ref().map(|_| "held")).unwrap_or(&rollout.phase)
 }
 
 /// Returns the requested weight, and the observed share of the traffic if it is known.

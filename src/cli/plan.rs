@@ -15,6 +15,7 @@ use clap::Args;
 
 use super::past::PastRequest;
 use super::table::table;
+use super::workload::WorkloadArg;
 use super::{Common, Output, past, print};
 use crate::config::{self, Config};
 use crate::exit;
@@ -28,9 +29,9 @@ pub struct PlanArgs {
     /// Policy to plan with; without it, the one that selects the workload, or the only one.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// Workload whose traffic of the last hour is read, as namespace/Deployment/name.
+    /// Workload whose traffic of the last hour is read, as namespace/name.
     #[arg(long, value_name = "WORKLOAD", required_unless_present = "rps", conflicts_with = "rps")]
-    workload: Option<String>,
+    workload: Option<WorkloadArg>,
     /// Requests per second, instead of measured traffic.
     #[arg(long, value_name = "N", requires = "share")]
     rps: Option<f64>,
@@ -64,7 +65,7 @@ impl FromStr for Share {
 /// The configuration, Prometheus or the cluster can't be read, or the policy or the workload does not exist.
 pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
     let config = config::load(&common.sources()).map_err(|report| anyhow::anyhow!("{report}"))?;
-    let workload = args.workload.as_deref().map(|text| workload(text, &config.cluster)).transpose()?;
+    let workload = args.workload.as_ref().map(|workload| workload.within(&config.cluster));
     let policy = policy(&config, args.policy.as_deref(), workload.as_ref())?;
     let present = match &workload {
         Some(workload) => {
@@ -81,12 +82,6 @@ pub async fn run(args: &PlanArgs, common: &Common) -> anyhow::Result<u8> {
         Output::Table => print(&render(&plan, config.prometheus.interval, config.prometheus.lag)),
     }
     Ok(exit::OK)
-}
-
-/// Parses a workload, whose cluster may be left out.
-pub(super) fn workload(text: &str, cluster: &str) -> anyhow::Result<Workload> {
-    let full = if text.matches('/').count() == 2 { format!("{cluster}/{text}") } else { text.to_owned() };
-    full.parse().with_context(|| format!("--workload {text:?}; write namespace/Deployment/name"))
 }
 
 /// Returns the policy `name`; without a name the one that selects `workload`; without a workload the only one.

@@ -12,6 +12,7 @@ use bellwether_core::input::event::Failure;
 use clap::Args;
 
 use super::emit::DEFAULT_SOURCE;
+use super::workload::WorkloadArg;
 use super::{Common, print, tell};
 use crate::adapters::kubernetes::{Kubernetes, Split};
 use crate::clock::SystemClock;
@@ -22,8 +23,8 @@ use crate::telemetry;
 /// The arguments of `release`.
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
-    /// Workload, as cluster/namespace/Deployment/name.
-    workload: Workload,
+    /// Workload, as namespace/name, or cluster/namespace/Deployment/name.
+    workload: WorkloadArg,
     /// Release although pods of the stable are not available.
     #[arg(long)]
     force: bool,
@@ -42,6 +43,14 @@ pub struct ReleaseArgs {
 pub async fn run(args: &ReleaseArgs, common: &Common) -> anyhow::Result<u8> {
     let ReleaseArgs { workload, force, source, reason } = args;
     let config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
+    let workload = &workload.within(&config.cluster);
+    if workload.cluster != config.cluster {
+        bail!(
+            "{workload} is in the cluster {}, and `cluster` of the configuration is {}; nothing is changed",
+            workload.cluster,
+            config.cluster
+        );
+    }
     telemetry::install_tls();
     let cluster = Kubernetes::connect(&config.kubernetes, &config.cluster, Arc::new(SystemClock))?;
     let failed = |failure: Failure| anyhow!(failure.message);

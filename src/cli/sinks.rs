@@ -63,7 +63,7 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Vec<DynSink>> {
 pub(super) fn opened(config: &Config) -> Vec<OpenedSink> {
     let open = |provider: &'static str, name: &str, section: String, options: &dyn SinkOptions| {
         let sink = options.open(name).with_context(|| format!("section [{section}] of the configuration"));
-        OpenedSink { provider, name: name.to_owned(), section, sink: sink.map(|sink| -> DynSink { Arc::new(sink) }) }
+        OpenedSink { provider, name: name.to_owned(), section, sink: sink.map(DynSink::from) }
     };
     let slack = config.slack.is_set().then(|| open("slack", "slack", "slack".to_owned(), &config.slack));
     let others = config.sink.each().into_iter().map(|entry| {
@@ -85,6 +85,9 @@ pub async fn run(args: &SinksArgs, common: &Common) -> anyhow::Result<u8> {
         if !sinks.iter().any(|sink| sink.name == *name) {
             bail!("there is no sink {name:?}; `bellwether sinks` lists those of [slack] and [sink]");
         }
+    }
+    if args.test && sinks.is_empty() {
+        bail!("no sink is configured, so none was tested; [sink] of config/default.toml has examples");
     }
     sinks.retain(|sink| args.names.is_empty() || args.names.contains(&sink.name));
     if !args.test {

@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::api::ApiClient;
-use super::{Common, Output, get, print, tell, with_causes};
+use super::{Common, Output, print, tell, with_causes};
 use crate::clock::Stopwatch;
 use crate::exit;
 
@@ -66,7 +66,7 @@ pub async fn run(args: &StatusArgs, common: &Common) -> anyhow::Result<u8> {
                     show(&rollout, common.output)?;
                     return Ok(code.unwrap_or(if args.wait { exit::HELD } else { exit::OK }));
                 }
-                tell_once(&mut printed, format!("{}: {}\n", get::state(&rollout), rollout.reason));
+                tell_once(&mut printed, format!("{}: {}\n", rollout.state(), rollout.reason));
             }
             // The daemon may not have read the event yet, or may restart during the wait.
             Ok(None) if last => bail!("there is no rollout of {:?}; `bellwether get` lists them", args.workload),
@@ -104,7 +104,7 @@ fn show(rollout: &RolloutView, output: Output) -> anyhow::Result<()> {
         Output::Json => {
             print(&(serde_json::to_string_pretty(rollout).context("can't encode the rollout as JSON")? + "\n"))
         }
-        Output::Table => print(&format!("{}: {}\n", get::state(rollout), rollout.reason)),
+        Output::Table => print(&format!("{}: {}\n", rollout.state(), rollout.reason)),
     }
     Ok(())
 }

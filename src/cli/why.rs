@@ -5,7 +5,7 @@ use bellwether_core::engine::view::RolloutView;
 use clap::Args;
 
 use super::api::ApiClient;
-use super::get::{state, weight};
+use super::get::weight;
 use super::table::{colours, paint, table};
 use super::{Common, Output, print};
 use crate::exit;
@@ -32,7 +32,7 @@ pub async fn run(args: &WhyArgs, common: &Common) -> anyhow::Result<u8> {
             print(&(serde_json::to_string_pretty(&rollout).context("can't encode the rollout as JSON")? + "\n"))
         }
         Output::Table => {
-            let waiting = api.rollouts(&[("workload", &rollout.workload), ("phase", RolloutView::QUEUED)]).await?;
+            let waiting = api.rollouts(&[("workload", &rollout.workload), ("state", RolloutView::QUEUED)]).await?;
             print(&(explain(&rollout, colours()) + &also_waiting(&rollout, &waiting)));
         }
     }
@@ -47,7 +47,7 @@ fn also_waiting(rollout: &RolloutView, waiting: &[RolloutView]) -> String {
 
 /// Returns the explanation of a rollout: its state, checks, decisions and next step.
 pub fn explain(rollout: &RolloutView, colours: bool) -> String {
-    let state = state(rollout);
+    let state = rollout.state();
     let step = rollout.step.map_or_else(String::new, |(step, of)| format!(", step {step} of {of}"));
     let mut text = format!(
         "{}  {}  {}{step} at {}, since {:.0}\n{}\n",

@@ -8,6 +8,7 @@ use bellwether_core::time::Span;
 use super::Config;
 use super::layers::ProblemCollector;
 use crate::journal::JournalKind;
+use crate::ledger::RESERVED;
 
 impl Config {
     /// Returns the policies that pass their checks, in the order in which they were written. Problems of the others and
@@ -66,6 +67,9 @@ impl Config {
                 &["cluster"],
                 "a cluster needs a name without a slash; it is the first part of every workload's key",
             );
+        }
+        if RESERVED.contains(&self.cluster.as_str()) {
+            problems.add(&["cluster"], "the journal uses this word as a key; choose another name");
         }
         if self.journal.kind == JournalKind::Kafka && self.kafka.brokers.trim().is_empty() {
             problems.add(

@@ -326,6 +326,11 @@ fn read_files(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<ConfigProblem>) {
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         match config_files(path) {
+            Ok(paths) if paths.is_empty() => problems.push(ConfigProblem {
+                place: SourcePlace::Named(path.display().to_string()),
+                path: Vec::new(),
+                message: "the directory has no *.toml file; check --config".to_owned(),
+            }),
             Ok(paths) => {
                 for path in paths {
                     match std::fs::read_to_string(&path) {
@@ -368,7 +373,7 @@ fn unreadable_file(path: &Path, error: &std::io::Error) -> ConfigProblem {
 /// that Kubernetes sets in every pod beside a Service named `bellwether`.
 fn is_not_a_setting(name: &str) -> bool {
     let nested = name.contains("__");
-    ["API", "API_TOKEN_FILE", "API_CA_FILE"].contains(&name)
+    ["API", "API_TOKEN_FILE", "API_CA_FILE", "URL"].contains(&name)
         || name == "BY"
         || name == "CONFIG"
         || (cfg!(feature = "failpoints") && ["FAILPOINT", "NEXT_FORMAT", "PANIC"].contains(&name))

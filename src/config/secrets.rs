@@ -6,6 +6,7 @@ pub(super) const ENVIRONMENT_ONLY: &[&[&str]] = &[
     &["slack", "webhook"],
     &["sink", "alertmanager", "*", "bearer-token"],
     &["sink", "discord", "*", "webhook"],
+    &["sink", "email", "*", "password"],
     &["sink", "http", "*", "secret"],
     &["sink", "opsgenie", "*", "api-key"],
     &["sink", "pagerduty", "*", "routing-key"],

@@ -1,8 +1,11 @@
 //! The answers of requests that fail.
 
 use axum::Json;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::serve::Peer;
@@ -19,6 +22,18 @@ pub(super) fn busy(message: &str) -> Response {
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// The query of a request to the API. One that can't be read is answered as every other problem: with JSON.
+pub(super) struct ApiQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for ApiQuery<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<ApiQuery<T>, Response> {
+        let query = Query::try_from_uri(&parts.uri);
+        query.map(|Query(query)| ApiQuery(query)).map_err(|error| problem(StatusCode::BAD_REQUEST, &error.body_text()))
+    }
 }
 
 /// The answer to a posted event, for a program or for a page.

@@ -54,11 +54,17 @@ pub(super) fn pages() -> Router<App> {
         .route("/live", get(live::stream))
 }
 
-/// Returns the routes of the sign-in, and of the files that all pages have.
+/// Returns the routes of the sign-in, and of the files that pages refer to.
 pub(super) fn entrance() -> Router<App> {
     Router::new()
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in).layer(DefaultBodyLimit::max(FORM_LIMIT)))
         .route("/sign-out", post(sign_in::sign_out).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .merge(files())
+}
+
+/// Returns the routes of the files that pages refer to.
+pub(super) fn files<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
         .route("/style.css", get(async || asset("text/css; charset=utf-8", include_str!("console/style.css"))))
         .route("/live.js", get(async || asset("text/javascript; charset=utf-8", include_str!("console/live.js"))))
         .route("/icon.svg", get(async || asset("image/svg+xml", include_str!("console/icon.svg"))))
@@ -121,7 +127,8 @@ struct MissingPage {
     message: String,
 }
 
-fn render(status: StatusCode, page: &impl Template) -> Response {
+/// Returns a page as an answer with the status.
+pub(super) fn render(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => (status, Html(html)).into_response(),
         Err(error) => {
@@ -211,6 +218,12 @@ fn not_found(ages: &ViewAges, frame: Frame, what: &str, unread: Option<String>) 
 /// Returns the answer to a request for a page that does not exist.
 fn no_page(app: &App, visit: &Visit) -> Response {
     page_of(app, visit, StatusCode::NOT_FOUND, "There is no such page.".to_owned())
+}
+
+/// Returns the answer to a request for the sign-in of a daemon that has none.
+fn no_sign_in(app: &App, visit: &Visit) -> Response {
+    let message = "This daemon signs people in only with http.authenticate, and http.events or http.read = \"token\", in its configuration.";
+    page_of(app, visit, StatusCode::NOT_FOUND, message.to_owned())
 }
 
 /// Returns a page with nothing but a message.

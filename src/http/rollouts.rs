@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView, is_workload};
 use bellwether_core::time::Span;
 use serde::Deserialize;
 
-use super::answer::{busy, problem};
+use super::answer::{ApiQuery, busy, problem};
 use super::state::App;
 use crate::show::ViewAges;
 
@@ -28,7 +28,8 @@ pub(super) struct RolloutFilter {
     namespace: Option<String>,
     /// The workload's name, `namespace/name`, or its full key.
     workload: Option<String>,
-    phase: Option<String>,
+    /// The state in one word, as [`RolloutView::state`] returns it.
+    state: Option<String>,
     /// The rollout's id.
     id: Option<String>,
     /// The most rollouts of the answer; all of them if absent.
@@ -42,7 +43,7 @@ impl RolloutFilter {
         let short = rollout.short_workload();
         let namespace = short.split_once('/').map_or("", |(namespace, _)| namespace);
         self.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
-            && self.phase.as_ref().is_none_or(|wanted| *wanted == rollout.phase)
+            && self.state.as_ref().is_none_or(|wanted| wanted == rollout.state())
             && self.after.as_ref().is_none_or(|after| rollout.id > *after)
             && self.workload.as_ref().is_none_or(|wanted| is_workload(&rollout.workload, wanted))
     }
@@ -69,7 +70,7 @@ impl AnswerFilter {
 }
 
 /// Handles `GET /api/v1/rollouts`, in the order of the ids. If there are more than `limit`, the header `link` leads to the next ones.
-pub(super) async fn list(State(app): State<App>, uri: Uri, Query(filter): Query<RolloutFilter>) -> Response {
+pub(super) async fn list(State(app): State<App>, uri: Uri, ApiQuery(filter): ApiQuery<RolloutFilter>) -> Response {
     let ages = &app.shown.ages;
     let mut found: Vec<Arc<RolloutView>> = match &filter.id {
         Some(id) => {
@@ -114,7 +115,7 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Respo
 }
 
 /// Handles `GET /api/v1/answers`.
-pub(super) async fn answers(State(app): State<App>, Query(filter): Query<AnswerFilter>) -> Response {
+pub(super) async fn answers(State(app): State<App>, ApiQuery(filter): ApiQuery<AnswerFilter>) -> Response {
     let found: Vec<AnswerView> = {
         let view = app.shown.view.borrow();
         view.answers.values().filter(|answer| filter.includes(answer)).cloned().collect()

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
@@ -16,7 +18,7 @@ use super::answer::busy;
 use super::options::Options;
 use super::serve::{self, Certificate};
 use super::state::Conditions;
-use super::{HttpError, readiness, rendered, version, with_security_headers};
+use super::{HttpError, console, readiness, rendered, version, with_security_headers};
 
 /// The values that a starting daemon serves.
 #[derive(Clone)]
@@ -43,19 +45,37 @@ pub async fn serve_starting(
 }
 
 fn router(starting: Starting) -> Router {
-    Router::new()
+    console::files()
         // The process can be helped by no restart: it waits.
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .fallback(async || busy("the daemon is starting; /readyz says what it waits for"))
+        .fallback(not_yet)
         .layer(middleware::map_response(with_security_headers))
         .with_state(starting)
 }
 
 async fn readyz(State(starting): State<Starting>, request: Request) -> Response {
     readiness(&starting.conditions.borrow(), None, &request)
+}
+
+/// The page in place of all others.
+#[derive(Template)]
+#[template(path = "starting.html")]
+struct StartingPage {
+    /// The name of each condition that does not hold, and the reason.
+    waiting: Vec<(String, String)>,
+}
+
+/// Answers every other request: with a page for a browser, and with JSON for a program.
+async fn not_yet(State(starting): State<Starting>, request: Request) -> Response {
+    if !console::wants_page(request.headers()) {
+        return busy("the daemon is starting; /readyz says what it waits for");
+    }
+    let conditions = starting.conditions.borrow().clone();
+    let waiting = conditions.into_iter().filter_map(|(name, state)| Some((name, state.err()?))).collect();
+    console::render(StatusCode::SERVICE_UNAVAILABLE, &StartingPage { waiting })
 }
 
 async fn metrics(State(starting): State<Starting>) -> Response {
@@ -76,7 +96,13 @@ mod tests {
         let waiting = vec![("kafka".to_owned(), Err("no broker answers".to_owned()))];
         let (_now, conditions) = watch::channel(waiting);
         let starting = Starting { conditions, metrics: PrometheusBuilder::new().build_recorder().handle() };
+        let page = Request::builder().uri("/").header("accept", "text/html").body(Body::empty()).unwrap();
+        let answer = router(starting.clone()).oneshot(page).await.unwrap();
+        let (status, body) = (answer.status(), axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap());
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(String::from_utf8_lossy(&body).contains("<strong>kafka</strong>: no broker answers"), "{body:?}");
         for (method, path, status, text) in [
+            ("GET", "/style.css", StatusCode::OK, "color"),
             ("GET", "/livez", StatusCode::OK, "ok"),
             ("GET", "/readyz", StatusCode::SERVICE_UNAVAILABLE, "[-] kafka no broker answers\nnot ready"),
             ("GET", "/metrics", StatusCode::OK, ""),

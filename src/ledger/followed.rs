@@ -10,6 +10,7 @@ use bellwether_core::ids::Workload;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::answers::ANSWER;
+use super::past::PAST;
 use super::{SNAPSHOT_EVERY, Snapshot, read, read_slot, read_snapshot, unreadable};
 use crate::show::FollowedViews;
 
@@ -50,7 +51,7 @@ impl FollowedPartition {
 
     /// Notes an entry. Templates, which may hold secrets, and all that is not shown are dropped at once.
     pub fn note(&mut self, key: &str, value: Option<&[u8]>) {
-        if key.starts_with(ANSWER) || workload_of(key).is_some() {
+        if key.starts_with(ANSWER) || key.starts_with(PAST) || workload_of(key).is_some() {
             self.unapplied.insert(key.to_owned(), value.map(<[u8]>::to_vec));
         }
     }
@@ -66,8 +67,10 @@ impl FollowedPartition {
         let mut views = FollowedViews { is_all: std::mem::take(&mut self.is_new), ..FollowedViews::default() };
         for (key, value) in &entries {
             if key.starts_with(ANSWER) {
-                // An answer of a newer version is left out.
+                // An answer of a newer version is left out, and so is an earlier rollout.
                 views.answers.extend(value.as_ref().and_then(|value| read(key, value).ok()));
+            } else if key.starts_with(PAST) {
+                views.past.extend(value.as_ref().and_then(|value| read(key, value).ok()));
             } else if let Some(workload) = workload_of(key)
                 && !views.workloads.contains_key(workload)
                 && let Some(rollouts) = self.follow(workload, &entries, now, &mut views.details)

@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// Forgets the events that are older than the topic's retention and can't be delivered again, the freezes that have ended,
-    /// the answers that are no longer shown, and the workloads that are gone.
+    /// the answers that are no longer shown, the rollouts of long ago, and the workloads that are gone.
     pub fn forget(&mut self, now: Timestamp, batch: &mut Batch) {
         for scope in self.engine.forget_freezes(now) {
             batch.puts.push((format!("{FREEZE}{scope}"), None));
@@ -136,6 +136,7 @@ impl Ledger {
             batch.puts.push((seen_key(&digest), None));
         }
         self.forget_answers(now, batch);
+        self.forget_past(now, batch);
     }
 }
 

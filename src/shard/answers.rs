@@ -1,4 +1,5 @@
-//! The answers to events: kept with the commit of their batch, and published after it.
+//! What people see of a batch besides the workloads: the answers to its events and the rollouts that gave way. Both are kept with the
+//! commit of the batch, and published after it.
 
 use std::fmt::Display;
 
@@ -26,9 +27,10 @@ impl Consequences {
 }
 
 impl Shard {
-    /// Adds the answers to the events of a batch to it.
-    pub(super) fn keep_answers(&mut self, consequences: &Consequences, batch: &mut Batch) {
+    /// Adds the answers to the events of a batch to it, and the rollouts that gave way to others.
+    pub(super) fn keep_shown(&mut self, consequences: &Consequences, batch: &mut Batch) {
         for transition in &consequences.transitions {
+            self.ledger.keep_past(transition, batch);
             if let Some(answer) = show::answer(transition) {
                 self.ledger.answered(&answer, transition.disposition == Disposition::Duplicate, batch);
             }

@@ -171,8 +171,9 @@ impl StatusSender<'_> {
     fn take(&mut self, watch: &str, report: Report) {
         match report {
             Report::Failed(error) => {
-                tracing::warn!(watch, error, "watch failed; retrying");
-                self.cache.note_watch_failure(watch, error);
+                if self.cache.note_watch_failure(watch, error.clone()) {
+                    tracing::warn!(watch, error, "watch failed; retrying");
+                }
             }
             Report::Update(update) => {
                 let is_complete = update.is_complete();

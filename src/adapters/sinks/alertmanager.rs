@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{fitted, plain, utf16};
-use super::{Inquiry, Provider, SinkError, SinkOptions, below, secret_of, url_problem};
+use super::{HttpSinkOptions, Inquiry, Provider, SinkError, below, secret_of, url_problem};
 use crate::secret::{self, Secret};
 
 /// The longest annotation, in characters.
@@ -64,7 +64,7 @@ impl Default for Options {
     }
 }
 
-impl SinkOptions for Options {
+impl HttpSinkOptions for Options {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems: Vec<_> = url_problem("url", &self.url, "http://alertmanager:9093").into_iter().collect();
         for name in self.labels.keys() {
@@ -81,7 +81,7 @@ impl SinkOptions for Options {
         problems
     }
 
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError> {
         let url = SecretString::from(self.url.as_str());
         let not_a_url = || SinkError::NotAUrl { service: "Alertmanager", example: "http://" };
         let api = |path: &[&str]| below(&url, path).ok_or_else(not_a_url);

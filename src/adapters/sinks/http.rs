@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{fitted, json_bytes, plain};
-use super::{Inquiry, Provider, SinkError, SinkOptions, http_url, secret_of, url_problem};
+use super::{HttpSinkOptions, Inquiry, Provider, SinkError, http_url, secret_of, url_problem};
 use crate::secret::{self, Secret};
 
 /// The longest text of the body, in bytes of JSON.
@@ -107,7 +107,7 @@ impl Default for Options {
     }
 }
 
-impl SinkOptions for Options {
+impl HttpSinkOptions for Options {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         match (&self.url, &self.url_file) {
@@ -136,7 +136,7 @@ impl SinkOptions for Options {
         problems
     }
 
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError> {
         let url = match (&self.url, &self.url_file) {
             (Some(url), _) => SecretString::from(url.as_str()),
             (None, Some(path)) => secret::read(path)?,

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{escaped, fitted, plain, utf16};
-use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, required, url_problem};
+use super::{HttpSinkOptions, Inquiry, Provider, SinkError, below, incident_key, missing, required, url_problem};
 use crate::secret::Secret;
 
 /// The longest message, in characters.
@@ -78,13 +78,13 @@ impl Default for Options {
     }
 }
 
-impl SinkOptions for Options {
+impl HttpSinkOptions for Options {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let secret = missing(self.api_key.as_ref(), self.api_key_file.as_ref(), "api-key-file");
         secret.into_iter().chain(url_problem("url", &self.url, "https://api.eu.opsgenie.com")).collect()
     }
 
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError> {
         let key = required(self.api_key.as_ref(), self.api_key_file.as_deref(), "api-key-file")?;
         let mut authorization = HeaderValue::from_str(&format!("GenieKey {}", key.expose_secret())).map_err(|_| {
             SinkError::Unusable("the key of Opsgenie has characters that no header can hold".to_owned())

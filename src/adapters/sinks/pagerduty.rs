@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{fitted, plain, utf16};
-use super::{Inquiry, Provider, SinkError, SinkOptions, below, incident_key, missing, required, url_problem};
+use super::{HttpSinkOptions, Inquiry, Provider, SinkError, below, incident_key, missing, required, url_problem};
 use crate::secret::Secret;
 
 /// The longest `dedup_key`, in characters.
@@ -51,13 +51,13 @@ impl Default for Options {
     }
 }
 
-impl SinkOptions for Options {
+impl HttpSinkOptions for Options {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let secret = missing(self.routing_key.as_ref(), self.routing_key_file.as_ref(), "routing-key-file");
         secret.into_iter().chain(url_problem("url", &self.url, "https://events.eu.pagerduty.com")).collect()
     }
 
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError> {
         let key = required(self.routing_key.as_ref(), self.routing_key_file.as_deref(), "routing-key-file")?;
         let example = "https://events.pagerduty.com";
         let url = below(&SecretString::from(self.url.as_str()), &["v2", "enqueue"]);

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::channel::Channel;
 use super::delivery::{HttpSink, Pace};
 use super::text::{escaped, fitted, plain, utf16};
-use super::{Audience, SinkError, SinkOptions, http_url, mark, missing, required};
+use super::{Audience, HttpSinkOptions, SinkError, http_url, mark, missing, required};
 use crate::secret::Secret;
 
 /// The longest text of a header in Slack's Block Kit, in characters.
@@ -60,12 +60,12 @@ impl Options {
     }
 }
 
-impl SinkOptions for Options {
+impl HttpSinkOptions for Options {
     fn problems(&self) -> Vec<(&'static str, String)> {
         missing(self.webhook.as_ref(), self.webhook_file.as_ref(), "webhook-file")
     }
 
-    fn open(&self, name: &str) -> Result<HttpSink, SinkError> {
+    fn http_sink(&self, name: &str) -> Result<HttpSink, SinkError> {
         let webhook = required(self.webhook.as_ref(), self.webhook_file.as_deref(), "webhook-file")?;
         let webhook = http_url(webhook, "Slack's webhook", "https://hooks.slack.com/")?;
         let channel = Channel::new(webhook, self.receives, render);

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use super::visit::{Visit, local, see, turned_away};
-use super::{Frame, no_page, render};
+use super::{Frame, no_sign_in, render};
 use crate::http::answer::{HttpRefusal, PostAnswer, refused};
 use crate::http::senders::{Credential, Senders};
 use crate::http::serve::Peer;
@@ -77,7 +77,7 @@ pub(super) async fn page(
         Some(actors) => {
             SignInPage::answer(&app, &visit, &query.to, proxied(actors, &headers).unwrap_or_default(), None)
         }
-        None => no_page(&app, &visit),
+        None => no_sign_in(&app, &visit),
     }
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     form: Result<Form<SignInForm>, FormRejection>,
 ) -> Response {
-    let Some(actors) = app.sign_ins() else { return no_page(&app, &visit) };
+    let Some(actors) = app.sign_ins() else { return no_sign_in(&app, &visit) };
     let named = proxied(actors, &headers).unwrap_or_default();
     let again = |to: &str, failed| SignInPage::answer(&app, &visit, to, named.clone(), Some(failed));
     if let Some(answer) = turned_away(&app, peer, &headers) {

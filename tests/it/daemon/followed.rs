@@ -8,7 +8,7 @@ use bellwether_core::engine::show;
 use bellwether_core::engine::view::{AnswerView, RolloutView};
 use bellwether_core::ids::EventId;
 
-use super::unreadable::{Entries, commanded, now, requested};
+use super::unreadable::{Entries, commanded, now, requested, requested_version};
 use super::*;
 
 /// The rollouts that go on, by id, and the newest ended one of each workload.
@@ -124,6 +124,60 @@ async fn an_answer_is_known_after_a_restart_and_to_a_follower() {
     daemon.until(|_| true).await;
     assert_eq!(daemon.view.borrow().answers, before);
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rollouts_before_the_last_one_are_known_after_a_restart_and_to_a_follower() {
+    let mut setting = Setting::new();
+    let mut daemon = setting.start().await;
+    for version in ["2", "3", "4"] {
+        setting.request(&daemon, version, version).await;
+        daemon.until(|decision| decision.ending == Some(Ending::Promoted)).await;
+    }
+    let has_all = |view: &StatusView| view.rollouts.values().filter(|shown| shown.ended.is_some()).count() == 3;
+    let shown = tokio::time::timeout(LONG, daemon.view.wait_for(has_all)).await;
+    let before = shown.expect("the ends are not shown in time").unwrap().rollouts.clone();
+    daemon.stop().await;
+
+    let mut followed = FollowedPartition::new("test");
+    setting.records.batches.lock().unwrap().iter().for_each(|puts| note(&mut followed, puts));
+    let views = followed.apply(now());
+    let told: Vec<_> = views.past.into_iter().chain(views.workloads.into_values().flatten()).collect();
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|shown| before.get(&shown.id).is_some_and(|known| **known == *shown)), "{told:#?}");
+
+    let daemon = setting.start().await;
+    let mut view = daemon.view.clone();
+    let restored = tokio::time::timeout(LONG, view.wait_for(|view| view.rollouts == before)).await;
+    assert!(restored.is_ok(), "{:#?}", daemon.view.borrow().rollouts);
+    daemon.stop().await;
+}
+
+#[test]
+fn ten_earlier_rollouts_of_a_workload_are_kept_for_90_days() {
+    let mut journal = Entries::new();
+    let mut ledger = journal.restore();
+    journal.step(&mut ledger, requested(&super::unreadable::api(), "of another"));
+    journal.step(&mut ledger, requested_version(&super::unreadable::api(), "the next of another", "3"));
+    for n in 0..15 {
+        let version = n.to_string();
+        let (disposition, why) = journal.step(&mut ledger, requested_version(&workload(), &version, &version));
+        assert_eq!(disposition, Disposition::Changed, "{why}");
+    }
+    let kept = |of: &Workload| {
+        let beginning = format!("past/{of}/");
+        journal.entries().keys().filter(|key| key.starts_with(&beginning)).count()
+    };
+    assert_eq!((kept(&workload()), kept(&super::unreadable::api())), (10, 1));
+    let mut ledger = journal.restore();
+    let restored = ledger.take_past();
+    assert!(restored.len() == 11 && restored.iter().all(|shown| shown.ended.is_some()), "{restored:#?}");
+    let forgotten = [89, 91].map(|days| {
+        let mut batch = Batch::default();
+        ledger.forget(Span::from_secs(days * 86_400).after(now()), &mut batch);
+        batch.puts.iter().filter(|(key, value)| key.starts_with("past/") && value.is_none()).count()
+    });
+    assert_eq!(forgotten, [0, 11]);
 }
 
 #[test]

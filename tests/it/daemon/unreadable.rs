@@ -196,6 +196,7 @@ impl Entries {
     pub(super) fn step(&mut self, ledger: &mut Ledger, event: Event) -> (Disposition, String) {
         let mut batch = Batch::default();
         let transitions = ledger.step(event, now(), &mut batch).unwrap();
+        transitions.iter().for_each(|transition| ledger.keep_past(transition, &mut batch));
         for (key, value) in batch.puts {
             match value {
                 Some(value) => self.entries.insert(key, value),
@@ -216,7 +217,11 @@ fn event_id(id: &str) -> EventId {
 }
 
 pub(super) fn requested(workload: &Workload, id: &str) -> Event {
-    let request = json!({ "workload": workload, "images": images("2") });
+    requested_version(workload, id, "2")
+}
+
+pub(super) fn requested_version(workload: &Workload, id: &str, version: &str) -> Event {
+    let request = json!({ "workload": workload, "images": images(version) });
     Event::Requested { id: event_id(id), time: None, request: serde_json::from_value(request).unwrap() }
 }
 

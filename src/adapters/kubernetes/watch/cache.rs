@@ -14,6 +14,8 @@ use crate::clock::Stopwatch;
 /// The time after a failure of a watch for which it is not known to be complete: the longest wait until it is tried again,
 /// and some time for the attempt.
 const RECOVERY: Duration = Duration::from_secs(35);
+/// The time since a failure of a watch after which the same one is logged again.
+const SAME_FAILURE: Duration = Duration::from_secs(300);
 /// The time without an answer of the API server from which on it counts as unavailable.
 const MAX_SILENCE: Duration = Duration::from_secs(8);
 
@@ -153,11 +155,13 @@ impl ClusterCache {
         (is_listed && has_recovered).then_some(contact)
     }
 
-    pub(super) fn note_watch_failure(&self, watch: &str, error: String) {
+    /// Notes the failure of a watch. Returns whether it is to be logged: it is another one than the watch's last one, or that is over.
+    pub(super) fn note_watch_failure(&self, watch: &str, error: String) -> bool {
         self.note_failure(watch, error.clone());
         let mut state = lock(&self.state);
         state.failed = Some(Stopwatch::start());
-        state.failures.insert(watch.to_owned(), (error, Stopwatch::start()));
+        let last = state.failures.insert(watch.to_owned(), (error.clone(), Stopwatch::start()));
+        last.is_none_or(|(last, since)| last != error || since.elapsed() > SAME_FAILURE)
     }
 
     pub(super) fn note_failure(&self, watch: &str, error: String) {
@@ -187,7 +191,8 @@ mod tests {
         cache.note_list("Pods", now);
         assert_eq!(problem(), "");
         let refused = "watching Pods: pods is forbidden: User \"bellwether\" cannot watch resource \"pods\"";
-        cache.note_watch_failure("Pods", refused.to_owned());
+        assert!(cache.note_watch_failure("Pods", refused.to_owned()));
+        assert!(!cache.note_watch_failure("Pods", refused.to_owned()), "it is logged once");
         // The watcher lists again, which is allowed.
         cache.note_list("Pods", now);
         assert!(problem().contains("cannot watch resource \"pods\""), "{}", problem());
