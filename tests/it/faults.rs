@@ -120,6 +120,9 @@ const DURABILITY: &[Fault] = &[
     fault(29, "a broker does not know the settings of a new topic yet, or may not tell them", "they are asked for again, or the log says that they were not checked", &["kafka_coordinators_and_leaders_that_move_lose_no_commit", "a_topic_whose_settings_the_broker_does_not_tell_is_not_refused"]),
     fault(30, "a write has no answer for nearly as long as the pods have to start", "their time begins when the write is confirmed, and no version is blamed", &["the_schedules_that_found_defects_end_as_the_one_without"]),
     fault(31, "the canary loses its pods while its weight is lowered and the write fails", "the weight gives way to 0", &["the_seeds_that_found_defects_keep_the_invariants"]),
+    fault(32, "the clock of a partition's next owner is a little behind that of the last one", "decided by its own clock, and a replay takes each recorded time as it is", &["the_schedules_that_found_defects_end_as_the_one_without"]),
+    fault(33, "a canary grows while its requests can't be counted, behind a closed change window", "the wake-up of the hold is known before; nothing rises", &["the_seeds_that_found_defects_keep_the_invariants"]),
+    fault(34, "a person's command is refused while the rollout ends to begin again", "it changes nothing", &["the_seeds_that_found_defects_keep_the_invariants"]),
 ];
 
 fn table() -> String {

@@ -224,6 +224,8 @@ impl Engine {
     /// Takes a recorded input in, with the sight that it was taken in with.
     pub fn replay(&mut self, input: Input) -> Vec<Transition> {
         self.sight = input.sight;
+        // The next owner's clock may have been a little behind that of the last one.
+        self.now = input.at;
         // The wake-ups may have been missed by the recording daemon; the record has the ticks that changed something.
         self.regained = true;
         self.observed = self.states.keys().cloned().collect();

@@ -389,7 +389,9 @@ impl WorkloadState {
         out: &mut StepOutput,
     ) -> Option<Reason> {
         let guarded = self.active().is_some_and(|rollout| rollout.phase() == Phase::Guarding);
-        let refusal = self.with_rollout(now, |rollout, context| rollout.obey(verb, author, context, out))?.err();
+        if let Err(refusal) = self.with_rollout(now, |rollout, context| rollout.obey(verb, author, context, out))? {
+            return Some(refusal);
+        }
         let restarted = self.rollout.as_ref().filter(|rollout| rollout.starts_again() && !guarded);
         if let Some((rollout, conclusion)) = restarted.and_then(|rollout| Some((rollout, rollout.conclusion.as_ref()?)))
         {
@@ -397,7 +399,7 @@ impl WorkloadState {
             let proposal = Proposal { task, policy, reason, retries: false };
             self.queued.get_or_insert(QueuedRequest { event, proposal, since: now });
         }
-        refusal
+        None
     }
 
     /// Aborts the waiting rollout, and with `all` the running one as well if it can be aborted.

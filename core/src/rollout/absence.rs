@@ -76,8 +76,8 @@ impl Rollout {
         self.trouble.turn_back(by);
     }
 
-    /// Whether the newest block is recent enough to rest a decision on.
+    /// Whether the newest block is recent enough to rest a decision on: from the time on at which its silence is due it is not.
     pub(super) fn has_recent_block(&self, now: Timestamp) -> bool {
-        self.measured.last_block.is_some_and(|last| Span::between(last, now) <= self.policy.block_age)
+        self.measured.last_block.is_some_and(|last| Span::between(last, now) < self.policy.block_age)
     }
 }

@@ -144,14 +144,18 @@ impl Rollout {
     /// Returns the hold for a canary that has grown while its requests could not be counted for longer than the patience. Its
     /// last step has passed, but nothing would show a failure under more traffic.
     fn blind_before_more_traffic(&self, now: Timestamp) -> Option<(HoldCause, Reason)> {
-        let has_traffic = self.phase() == Phase::Growing && self.canary.weight > Weight::ZERO;
-        let analysis = self.measured.analysis.as_ref().filter(|_| has_traffic)?;
-        let since = match analysis.shortfall {
-            Some((Shortfall::Visibility, since)) => since,
-            Some((Shortfall::Evidence, _)) | None => self.policy.block_age.after(self.measured.last_block?),
-        };
-        let reason = || analysis.shortfall_reason().unwrap_or(Reason::Unmeasured { since });
-        (self.policy.patience.blind.after(since) <= now).then(|| (HoldCause::Blind, reason()))
+        let analysis = self.measured.analysis.as_ref().filter(|_| self.is_due(Timer::Uncounted, now))?;
+        let since = self.uncounted_since(analysis)?;
+        Some((HoldCause::Blind, analysis.shortfall_reason().unwrap_or(Reason::Unmeasured { since })))
+    }
+
+    /// Returns the time since which no request is counted, or from which on none is if no further block arrives; `None` if there was
+    /// no block.
+    pub(super) fn uncounted_since(&self, analysis: &StepAnalysis) -> Option<Timestamp> {
+        match analysis.shortfall {
+            Some((Shortfall::Visibility, since)) => Some(since),
+            Some((Shortfall::Evidence, _)) | None => Some(self.policy.block_age.after(self.measured.last_block?)),
+        }
     }
 
     /// Returns the reason why a way up is closed for now: a suite or an approval is missing, the canary can't be measured, or the

@@ -4,6 +4,7 @@
 use super::cause::HoldCause;
 use super::phase::{Phase, PhaseLimit};
 use super::state::Rollout;
+use crate::ids::Weight;
 use crate::time::{Span, Timestamp};
 
 /// A time that a rollout may wait for.
@@ -33,6 +34,8 @@ pub enum Timer {
     Silence,
     /// The end of the patience with missing evidence.
     Patience,
+    /// The time from which a canary that has grown gets no more traffic, because its requests could not be counted for too long.
+    Uncounted,
     /// The end of the grace for pods that do not run.
     Grace,
     /// The time at which more traffic returns to a stable that has not grown.
@@ -51,7 +54,7 @@ pub enum Due {
 }
 
 impl Timer {
-    const ALL: [Timer; 14] = [
+    const ALL: [Timer; 15] = [
         Timer::Retry,
         Timer::PhaseDeadline,
         Timer::HoldEnds,
@@ -64,6 +67,7 @@ impl Timer {
         Timer::ShareDeadline,
         Timer::Silence,
         Timer::Patience,
+        Timer::Uncounted,
         Timer::Grace,
         Timer::Return,
     ];
@@ -80,7 +84,12 @@ impl Timer {
             Timer::Pause => Some("the end of the pause after the checks have passed"),
             Timer::Patience => Some("the end of the patience with missing evidence"),
             Timer::Grace => Some("the end of the grace for pods that do not run"),
-            Timer::Drained | Timer::Followed | Timer::ShareDeadline | Timer::Silence | Timer::Return => None,
+            Timer::Drained
+            | Timer::Followed
+            | Timer::ShareDeadline
+            | Timer::Silence
+            | Timer::Uncounted
+            | Timer::Return => None,
         }
     }
 
@@ -99,6 +108,7 @@ impl Timer {
             | Timer::ShareDeadline
             | Timer::Silence
             | Timer::Patience
+            | Timer::Uncounted
             | Timer::Grace
             | Timer::Return => false,
         }
@@ -164,6 +174,7 @@ impl Rollout {
             Timer::TestEnds => Some(self.policy.ab.as_ref()?.longest.after(analysis?.counted_since())),
             Timer::Pause => Some(self.policy.steps.get(self.step)?.pause.after(passed?)),
             Timer::ShareDeadline => Some(self.policy.ready_within.after(passed?)),
+            Timer::Uncounted => self.grows_uncounted(),
             Timer::Grace => self.grace_ends(),
             Timer::Return => self.returns_more(),
             Timer::Silence => {
@@ -184,6 +195,13 @@ impl Rollout {
         let hold = self.current.hold.as_ref()?;
         let overwrites = self.phase() == Phase::Promoting && hold.cause == HoldCause::TemplateEdited;
         hold.expires(&self.policy).filter(|_| !overwrites)
+    }
+
+    /// Returns the time from which a canary that has traffic and grows can't be measured; `None` in any other phase.
+    fn grows_uncounted(&self) -> Option<Timestamp> {
+        let has_traffic = self.phase() == Phase::Growing && self.canary.weight > Weight::ZERO;
+        let analysis = self.measured.analysis.as_ref().filter(|_| has_traffic)?;
+        Some(self.policy.patience.blind.after(self.uncounted_since(analysis)?))
     }
 
     fn phase_deadline(&self) -> Option<Timestamp> {

@@ -110,9 +110,13 @@ impl Simulator {
 
     /// Gives the daemon an event that does not come from the topic. Returns the result of [`Simulator::turn`].
     pub(super) fn tell(&mut self, event: Event) -> bool {
-        // The machine's clock is occasionally set back.
-        let now = if self.faults && self.dice.chance(2) { Span::from_secs(30).before(self.now) } else { self.now };
+        let now = self.told_time();
         self.turn(event, now, None)
+    }
+
+    /// Returns the time of the machine's clock, which is occasionally set back.
+    pub(super) fn told_time(&mut self) -> Timestamp {
+        if self.faults && self.dice.chance(2) { Span::from_secs(30).before(self.now) } else { self.now }
     }
 
     /// Steps the engine by an event, commits, and then acts. Returns `false` if the daemon does not know whether the

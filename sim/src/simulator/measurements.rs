@@ -50,8 +50,9 @@ impl Simulator {
             if self.faults && self.dice.chance(10) {
                 self.tell(event.clone());
             }
-            if !self.tell(event) {
-                // The successor may or may not know the block, so no assertion about blindness is possible.
+            let now = self.told_time();
+            // A successor may or may not know the block, and one from the future is dropped: no assertion about blindness is possible.
+            if !self.turn(event, now, None) || now < self.now {
                 self.oracle.blind.remove(&watch.workload);
             }
         }

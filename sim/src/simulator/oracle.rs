@@ -111,7 +111,12 @@ impl Oracle {
     fn check_pass(&self, decision: &Decision) {
         let is_justified = match &decision.reason {
             Reason::Passed { evidence, .. } => {
-                assert!(!self.blind.contains(&decision.workload), "a pass although the last block is a gap");
+                let is_blind = self.blind.contains(&decision.workload);
+                assert!(
+                    !is_blind,
+                    "{} passes a step although the last block is a gap: {}",
+                    decision.rollout, decision.why
+                );
                 !evidence.is_empty() && evidence.iter().all(|evidence| evidence.verdict == Verdict::Pass)
             }
             reason => is_by_person(reason),

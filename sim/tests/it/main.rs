@@ -34,11 +34,12 @@ fn every_seed_keeps_the_invariants() {
     }
 }
 
-/// Long runs found defects at these seeds: a replay that decided otherwise, a waiting request whose end was never due, and a
-/// weight that could not be written and was not given up.
+/// Long runs found defects at these seeds: a replay that decided otherwise, a waiting request whose end was never due, a weight that
+/// could not be written and was not given up, a hold that no timer announced, a block that was recent and silent at once, and a
+/// refused command that asked for a rollout. At the last of them a block from the future was wrongly held to be known.
 #[test]
 fn the_seeds_that_found_defects_keep_the_invariants() {
-    for seed in [860, 1129, 3064, 4334, 10_181, 11_707] {
+    for seed in [860, 1129, 3064, 4334, 10_181, 11_707, 5875, 8326, 13_174, 3976] {
         Simulator::new(seed, None).run();
     }
 }
@@ -64,7 +65,7 @@ fn each_planted_defect_is_found_by_its_invariant() {
         (Defect::SkipDedup, ["started twice", "restored otherwise", "of the record differs"].as_slice()),
         (Defect::ActBeforeCommit, &["without being committed"]),
         (Defect::NoFencing, &["wrote over epoch"]),
-        (Defect::BlindPromotes, &["a pass although the last block is a gap"]),
+        (Defect::BlindPromotes, &["passes a step although the last block is a gap"]),
         (Defect::CountTwice, &["counts twice"]),
         (Defect::WrongRollbackTarget, &["restored another version"]),
     ] {
