@@ -123,6 +123,8 @@ const DURABILITY: &[Fault] = &[
     fault(32, "the clock of a partition's next owner is a little behind that of the last one", "decided by its own clock, and a replay takes each recorded time as it is", &["the_schedules_that_found_defects_end_as_the_one_without"]),
     fault(33, "a canary grows while its requests can't be counted, behind a closed change window", "the wake-up of the hold is known before; nothing rises", &["the_seeds_that_found_defects_keep_the_invariants"]),
     fault(34, "a person's command is refused while the rollout ends to begin again", "it changes nothing", &["the_seeds_that_found_defects_keep_the_invariants"]),
+    fault(35, "a step is entered again, and its weight can't be written", "the phase has its deadline; then the rollout is held and given up", &["the_seeds_that_found_defects_keep_the_invariants"]),
+    fault(36, "a failed watch waits longer for its next attempt than other watches need to recover", "nothing is decided before it was tried again", &["a_failed_watch_is_tried_again_before_it_counts_as_complete"]),
 ];
 
 fn table() -> String {

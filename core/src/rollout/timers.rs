@@ -210,9 +210,11 @@ impl Rollout {
         Some(self.time_limit()?.after(self.current.uncounted.after(starts)))
     }
 
-    /// Returns how long the phase may take, not counting holds and the time in which the cluster could not be seen; `None` while it judges or waits for a person.
+    /// Returns how long the phase may take, not counting holds and the time in which the cluster could not be seen; `None` while it
+    /// judges or waits for a person.
     pub(super) fn time_limit(&self) -> Option<Span> {
-        let judges = self.phase() == Phase::Stepping && self.analyzes_this_step();
+        // A step that is entered again has an analysis before its weight is written again.
+        let judges = self.phase() == Phase::Stepping && self.analyzes_this_step() && self.acts_done();
         let asks = self.phase() == Phase::Preflight && self.basis.is_some();
         match self.phase().traits().limit {
             PhaseLimit::Ready if judges || asks => None,

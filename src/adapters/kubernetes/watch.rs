@@ -6,7 +6,7 @@
 //! messages and not thousands; and because a message is a whole status and not a change, a missed one is covered by the
 //! next.
 //!
-//! kube's watcher restarts a failed watch with backoff (0.8 s to 30 s, with jitter). A kind that the API server does
+//! kube's watcher restarts a failed watch with backoff (0.8 s to 30 s, see [`Pause`]). A kind that the API server does
 //! not know, such as a router's routes without their CRD, counts as listed and empty, and is retried like any other
 //! failure.
 
@@ -23,6 +23,8 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::Api;
 use kube::core::{DynamicObject, NamespaceResourceScope, Resource, ResourceExt};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::DefaultBackoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -50,6 +52,9 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 /// The time after which the API server ends a watch, which then restarts. A watch that died silently is noticed 5 s
 /// later.
 const WATCH_SECONDS: u32 = 60;
+
+/// The longest wait until a failed watch is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The number of objects in a page of a list. Of a pod about 2 % are kept, so whole pages of the client's default, which is 500,
 /// would be most of the memory that a daemon at rest has ever had.
@@ -346,6 +351,25 @@ fn trimmed_service(service: &Service) -> Option<Box<Service>> {
     Some(Box::new(service))
 }
 
+/// The waits until a failed watch is tried again: kube's own, whose jitter makes the longest ones up to twice as long as its limit.
+/// After [`cache::RECOVERY`] a watch counts as complete again, so none may be longer than that.
+#[derive(Default)]
+struct Pause(DefaultBackoff);
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// Returns one watch as a stream of reports. An object for which `read` returns `None` counts as deleted.
 fn watch<K, T>(
     name: String,
@@ -358,7 +382,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: Send + 'static,
 {
-    let stream = watcher::watcher(api, config).default_backoff();
+    let stream = watcher::watcher(api, config).backoff(Pause::default());
     stream
         .filter_map(move |event| {
             let report = match event {
@@ -405,6 +429,13 @@ fn change<K: Resource, T>(event: watcher::Event<K>, read: impl Fn(&K) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_watch_is_tried_again_before_it_counts_as_complete() {
+        assert!(Pause::default().take(200).all(|pause| pause < cache::RECOVERY));
+        let is_too_long = |pause: Duration| pause > cache::RECOVERY;
+        assert!(DefaultBackoff::default().take(200).any(is_too_long), "kube's own would do");
+    }
 
     #[tokio::test]
     async fn a_clock_that_is_turned_back_ends_no_report() {

@@ -461,7 +461,12 @@ pub fn history(rollout: &Value) -> impl Iterator<Item = (&str, &str)> {
 fn describe(rollout: &Value) -> String {
     let text = |field: &str| rollout[field].as_str().unwrap_or("none").to_owned();
     let [id, phase, outcome, reason] = ["id", "phase", "outcome", "reason"].map(text);
-    format!("rollout {id} is in phase {phase}, outcome {outcome}, reason: {reason}\n{rollout:#}")
+    let mut text = format!("rollout {id} is in phase {phase}, outcome {outcome}, reason: {reason}\n");
+    for decision in rollout["history"].as_array().into_iter().flatten() {
+        let [at, kind, why] = ["at", "decision", "reason"].map(|field| decision[field].as_str().unwrap_or_default());
+        text += &format!("  {at} {kind}: {why}\n");
+    }
+    text
 }
 
 /// Returns a file of the shipped manifests. It is read at run time, because the image's build does not have it.

@@ -431,13 +431,13 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Starts a task that changes an unimportant annotation of the Deployment and the route `web` four times a second,
-    /// until it is dropped.
+    /// Starts a task that changes an unimportant label of the Deployment and the route `web` four times a second, until it is
+    /// dropped. The Deployment's controller would copy an annotation to the ReplicaSet, with a write each time.
     pub fn write_in_background(&self) -> BackgroundWriter {
         let (deployments, routes) = (self.objects("apps/v1", "Deployment"), self.routes());
         BackgroundWriter(tokio::spawn(async move {
             for n in 0u64.. {
-                let patch = Patch::Merge(json!({"metadata": {"annotations": {"other.test/number": n.to_string()}}}));
+                let patch = Patch::Merge(json!({"metadata": {"labels": {"other.test/number": n.to_string()}}}));
                 // Conflicts are intended.
                 let _ = deployments.patch("web", &PatchParams::default(), &patch).await;
                 let _ = routes.patch("web", &PatchParams::default(), &patch).await;
@@ -547,7 +547,9 @@ impl Sandbox {
         }
         for pod in self.pods().list(&ListParams::default()).await? {
             let status = pod.status.as_ref();
-            writeln!(text, "  Pod {}: {:?}", pod.name_any(), status.and_then(|status| status.phase.as_deref()))?;
+            let (created, phase) =
+                (pod.creation_timestamp().map(|at| at.0), status.and_then(|status| status.phase.as_deref()));
+            writeln!(text, "  Pod {}, created {created:?}: {phase:?}", pod.name_any())?;
         }
         for (pod, reason, message) in self.waiting().await? {
             writeln!(text, "  Pod {pod} waits: {reason}: {message}")?;
@@ -559,7 +561,8 @@ impl Sandbox {
             let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
             // Normal events of pods are left out: they are many, and the pods are listed above.
             if kind == "Deployment" || kind == "HTTPRoute" || event.type_.as_deref() == Some("Warning") {
-                writeln!(text, "  Event on {kind} {name}: {reason}: {message}")?;
+                let at = event.last_timestamp.map(|at| at.0);
+                writeln!(text, "  Event on {kind} {name} at {at:?}: {reason}: {message}")?;
             }
         }
         Ok(())

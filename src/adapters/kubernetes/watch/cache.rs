@@ -13,7 +13,7 @@ use crate::clock::Stopwatch;
 
 /// The time after a failure of a watch for which it is not known to be complete: the longest wait until it is tried again,
 /// and some time for the attempt.
-const RECOVERY: Duration = Duration::from_secs(35);
+pub(super) const RECOVERY: Duration = Duration::from_secs(35);
 /// The time since a failure of a watch after which the same one is logged again.
 const SAME_FAILURE: Duration = Duration::from_secs(300);
 /// The time without an answer of the API server from which on it counts as unavailable.
