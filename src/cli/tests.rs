@@ -55,6 +55,18 @@ pub(crate) fn rollout() -> RolloutView {
 }
 
 #[test]
+fn the_state_of_a_rollout_that_no_daemon_drives_is_not_held() {
+    let of = |phase: &str, outcome: Option<&str>| {
+        let (phase, outcome, held) = (phase.to_owned(), outcome.map(str::to_owned), Some("why".to_owned()));
+        RolloutView { phase, outcome, held, ended: None, ..rollout() }.state().to_owned()
+    };
+    assert_eq!(of(RolloutView::UNREADABLE, None), "unreadable");
+    assert_eq!(of(RolloutView::QUEUED, None), "queued");
+    assert_eq!(of("stepping", None), "held");
+    assert_eq!(of("ended", Some("rolled-back")), "rolled-back");
+}
+
+#[test]
 fn the_command_line_is_consistent() {
     super::Cli::command().debug_assert();
 }

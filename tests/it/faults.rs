@@ -125,6 +125,7 @@ const DURABILITY: &[Fault] = &[
     fault(34, "a person's command is refused while the rollout ends to begin again", "it changes nothing", &["the_seeds_that_found_defects_keep_the_invariants"]),
     fault(35, "a step is entered again, and its weight can't be written", "the phase has its deadline; then the rollout is held and given up", &["the_seeds_that_found_defects_keep_the_invariants"]),
     fault(36, "a failed watch waits longer for its next attempt than other watches need to recover", "nothing is decided before it was tried again", &["a_failed_watch_is_tried_again_before_it_counts_as_complete"]),
+    fault(37, "another client removes the canary from the route while its traffic returns", "there is nothing to lower any more, and the rollout ends", &["the_seeds_that_found_defects_keep_the_invariants"]),
 ];
 
 fn table() -> String {

@@ -155,10 +155,11 @@ impl RolloutView {
         self.ended.is_none() && ![RolloutView::UNREADABLE, RolloutView::QUEUED].contains(&self.phase.as_str())
     }
 
-    /// Returns the state in one word: the outcome of a rollout that has ended, `held` for one that is held, and else the
-    /// phase.
+    /// Returns the state in one word: the outcome of a rollout that has ended, `held` for one that a daemon drives and that is held,
+    /// and else the phase.
     pub fn state(&self) -> &str {
-        self.outcome.as_deref().or(self.held.as_ref().map(|_| "held")).unwrap_or(&self.phase)
+        let held = self.held.as_ref().filter(|_| self.is_running()).map(|_| "held");
+        self.outcome.as_deref().or(held).unwrap_or(&self.phase)
     }
 
     /// Returns the workload without its cluster and kind, as `namespace/name`.

@@ -9,6 +9,7 @@ use super::current::Remainder;
 use super::phase::Phase;
 use super::state::{Rollout, RolloutContext};
 use crate::ids::Weight;
+use crate::input::effect::{Act, ClusterAct};
 use crate::input::status::{DeploymentStatus, WorkloadStatus};
 use crate::time::{Span, Timestamp};
 
@@ -28,9 +29,11 @@ impl Rollout {
         if !is_weighted {
             return;
         }
-        // A weight that can't be written any more, since the canary has lost its pods, gives way to a lower one.
-        let in_flight = self.current.in_flight.as_ref();
-        if in_flight.is_some_and(|it| it.retry.is_some() && !self.is_safe(&it.effect.act, context)) {
+        // A weight that can't be written any more, since the canary has lost its pods or its part of the route, gives way to a
+        // lower one.
+        let returns_all = self.phase() == Phase::Returning && self.room(context) == Weight::ZERO;
+        let gives_way = |act: &Act| !self.is_safe(act, context) || (returns_all && keeps_traffic(act));
+        if self.current.in_flight.as_ref().is_some_and(|it| it.retry.is_some() && gives_way(&it.effect.act)) {
             self.current.in_flight = None;
         }
         if self.current.in_flight.is_some() {
@@ -61,7 +64,7 @@ impl Rollout {
         let Some(stable) = stable.filter(|stable| stable.available < size) else {
             return Weight::ZERO;
         };
-        if self.canary_lacks_pods(context.status) {
+        if self.canary_lacks_pods(context.status) || context.status.is_some_and(has_no_traffic) {
             return Weight::ZERO;
         }
         let of_size = f64::from(stable.available) / f64::from(size);
@@ -96,4 +99,14 @@ impl Rollout {
         let step = if self.phase() == Phase::Growing { self.step.saturating_sub(1) } else { self.step };
         self.canary_size(step, status).min(self.canary.size)
     }
+}
+
+/// Whether an act leaves the canary some traffic.
+fn keeps_traffic(act: &Act) -> bool {
+    matches!(act, Act::Cluster(ClusterAct::SetWeight { weight, .. }) if *weight > Weight::ZERO)
+}
+
+/// Whether no route gives the canary traffic, as after another client has removed its part.
+fn has_no_traffic(status: &WorkloadStatus) -> bool {
+    status.route.as_ref().is_none_or(|route| route.weight == Weight::ZERO)
 }

@@ -226,13 +226,14 @@ async fn rolling_restart(sandbox: &Sandbox) -> Result<()> {
     fixture.replays().await
 }
 
-/// Waits until a replica shows the rollout of a workload in a phase as its own, and returns it.
+/// Waits until a replica shows the newest rollout of a workload in a phase as its own, and returns it.
 async fn until_phase(daemon: &Daemon, workload: &str, phase: &str) -> Result<Value> {
     wait::until(&format!("{workload} to be {phase}"), LONG, async || {
         let (_, body) = daemon.get("/api/v1/rollouts").await?;
         let rollouts: Vec<Value> = serde_json::from_str(&body)?;
-        let mut own = rollouts.iter().filter(|shown| shown["workload"] == workload && shown["age"].is_null());
-        let found = own.find(|shown| shown["phase"] == phase || shown["outcome"] == phase);
+        let own = rollouts.iter().filter(|shown| shown["workload"] == workload && shown["age"].is_null());
+        let newest = own.max_by_key(|shown| shown["started"].to_string());
+        let found = newest.filter(|shown| shown["phase"] == phase || shown["outcome"] == phase);
         found.cloned().with_context(|| body.clone())
     })
     .await
@@ -277,7 +278,7 @@ async fn two_versions(sandbox: &Sandbox) -> Result<()> {
     .await?;
     older.start().await?;
     wait::until("the older one to name the workload that it can't show", SOON, async || {
-        let (_, body) = older.get("/api/v1/rollouts?phase=unreadable").await?;
+        let (_, body) = older.get("/api/v1/rollouts?state=unreadable").await?;
         let shown: Vec<Value> = serde_json::from_str(&body)?;
         let [shown] = shown.as_slice() else { bail!("{body}") };
         ensure!(shown["workload"] == new.as_str(), "{shown}");
@@ -293,7 +294,7 @@ async fn two_versions(sandbox: &Sandbox) -> Result<()> {
     );
     until_phase(&older, &old, "promoted").await?;
     ensure!(sandbox.images("old").await?["app"] == V3, "the older one has promoted the other workload");
-    let (_, body) = older.get("/api/v1/rollouts?phase=unreadable").await?;
+    let (_, body) = older.get("/api/v1/rollouts?state=unreadable").await?;
     let unreadable: Vec<Value> = serde_json::from_str(&body)?;
     ensure!(unreadable.len() == 1, "exactly the workload of the newer one: {body}");
     ensure!(sandbox.weights("new").await? == weights, "the isolated workload keeps its traffic");
