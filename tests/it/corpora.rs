@@ -1,7 +1,7 @@
 //! The committed corpora of the fuzz targets, and mutations of them. Any bytes from outside must end in a result.
 //!
 //! `BELLWETHER_FUZZ=1000000 cargo test --release --test it corpora::` makes that many mutations for each target, and
-//! `BELLWETHER_SEED` gives other ones. `fuzz/` has the same functions for cargo-fuzz.
+//! `BELLWETHER_SEED` gives other ones; `BELLWETHER_TARGET=events` takes one target alone. `fuzz/` has the same functions for cargo-fuzz.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -140,7 +140,11 @@ fn every_target_reads_its_corpus() {
 fn every_target_reads_mutations_of_its_corpus() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let (mutations, seed) = (number("BELLWETHER_FUZZ").unwrap_or(MUTATIONS), number("BELLWETHER_SEED").unwrap_or(0));
-    for (index, (name, function)) in TARGETS.iter().enumerate() {
+    let one = std::env::var("BELLWETHER_TARGET").ok();
+    let is_wanted = |name: &str| one.as_ref().is_none_or(|one| one == name);
+    let wanted = TARGETS.iter().enumerate().filter(|(_, (name, _))| is_wanted(name));
+    assert!(wanted.clone().count() > 0, "BELLWETHER_TARGET names no target");
+    for (index, (name, function)) in wanted {
         let corpus: Vec<Vec<u8>> = all_of(name).into_iter().map(|(_, bytes)| bytes).collect();
         for n in 0..mutations {
             let mut random = Random::new(seed ^ (n << 8) ^ index as u64);

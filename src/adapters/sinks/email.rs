@@ -44,7 +44,7 @@ pub struct Options {
     /// The port; `None` for the usual one of [`tls`](Options::tls).
     pub port: Option<u16>,
     /// The encryption of the connection.
-    pub tls: Encryption,
+    pub tls: MailEncryption,
     /// The file with the certificates (PEM) that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The user; `None` for a server that takes messages without authentication.
@@ -66,7 +66,7 @@ pub struct Options {
 /// The encryption of the connection to a mail server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Encryption {
+pub enum MailEncryption {
     /// The connection begins in the clear, and is encrypted before anything is sent (port 587).
     #[default]
     Starttls,
@@ -76,12 +76,12 @@ pub enum Encryption {
     None,
 }
 
-impl Encryption {
+impl MailEncryption {
     fn port(self) -> u16 {
         match self {
-            Encryption::Starttls => 587,
-            Encryption::Tls => 465,
-            Encryption::None => 25,
+            MailEncryption::Starttls => 587,
+            MailEncryption::Tls => 465,
+            MailEncryption::None => 25,
         }
     }
 }
@@ -91,7 +91,7 @@ impl Default for Options {
         Options {
             host: String::new(),
             port: None,
-            tls: Encryption::default(),
+            tls: MailEncryption::default(),
             ca_file: None,
             user: None,
             password_file: None,
@@ -121,7 +121,7 @@ impl SinkOptions for Options {
                 problems.push(("user", "a user needs a password; name its file in `password-file`".to_owned()));
             }
             (None, true) => problems.push(("password-file", "a password needs a user; name it in `user`".to_owned())),
-            (Some(_), true) if self.tls == Encryption::None => {
+            (Some(_), true) if self.tls == MailEncryption::None => {
                 let message = "the password would cross the network unencrypted; use \"starttls\" or \"tls\"";
                 problems.push(("tls", message.to_owned()));
             }
@@ -165,9 +165,9 @@ impl Options {
         }
         let parameters = || parameters.build().map_err(|error| SinkError::Client(error.to_string()));
         Ok(match self.tls {
-            Encryption::Starttls => Tls::Required(parameters()?),
-            Encryption::Tls => Tls::Wrapper(parameters()?),
-            Encryption::None => Tls::None,
+            MailEncryption::Starttls => Tls::Required(parameters()?),
+            MailEncryption::Tls => Tls::Wrapper(parameters()?),
+            MailEncryption::None => Tls::None,
         })
     }
 }
