@@ -1,10 +1,12 @@
 //! The ledger of a partition: its engine, the journal entries that each step writes, and the restore from them.
 //!
-//! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs since
-//! then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and `W/template/<hash>`, the
-//! pod templates that may have to be restored. `seen/<hash>` remembers processed events, `answer/<hash>` the answers to the events of a
-//! day, `past/W/<rollout>` earlier rollouts for people, `freeze/<scope>` the freezes, `epoch` the number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the ordinary `step`; a state comes about in no
-//! other way. Compaction keeps the last value of each key, and a restore reads nothing else.
+//! Per workload `W` (its canonical key) the journal holds `W/snap`, the state at its last decision; `W/block/<slot>`, the inputs
+//! since then, in slots that are reused after the next snapshot and that name the snapshot which they follow; and
+//! `W/template/<hash>`, the pod templates that may have to be restored. `seen/<hash>` remembers processed events, `answer/<hash>`
+//! the answers to the events of a day, `past/W/<rollout>` earlier rollouts for people, `freeze/<scope>` the freezes, `epoch` the
+//! number of the owner, and `cluster` the cluster that it acts in. A restore is the snapshot and then the inputs through the
+//! ordinary `step`; a state comes about in no other way. Compaction keeps the last value of each key, and a restore reads nothing
+//! else.
 //!
 //! An entry that can't be read, as after a downgrade, or that the journal does not take concerns as little as possible. A workload
 //! with one is isolated: nothing of it is written or removed, and the others go on. A freeze holds until a person ends it, since its key
@@ -49,8 +51,8 @@ const EPOCH: &str = "epoch";
 /// The key of the name of the cluster that the journal belongs to.
 const CLUSTER: &str = "cluster";
 
-/// The beginnings of keys that a cluster can't have as its name, because the keys of its workloads begin with its name.
-pub const RESERVED: [&str; 4] = ["answer", "freeze", "past", "seen"];
+/// The beginnings of keys that belong to no workload.
+const OWN_BEGINNINGS: [&str; 4] = [answers::ANSWER, shared::FREEZE, past::PAST, shared::SEEN];
 
 /// The format of the snapshots and inputs that this version writes. It is raised when an older version could lose or misread a part of
 /// them.
@@ -548,6 +550,27 @@ fn write<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, String> {
         serde_json::to_vec(value).map_err(|error| format!("journal entry {key:?} can't be written: {error}"))?;
     check_size(key, value.len())?;
     Ok(value)
+}
+
+/// Returns whether a cluster can't have this name: the keys of its workloads begin with it, and would be taken for others.
+pub fn is_reserved(cluster: &str) -> bool {
+    OWN_BEGINNINGS.contains(&format!("{cluster}/").as_str())
+}
+
+/// Removes the entries with a time before `since` from `times` and from the journal, where `key` returns their key.
+fn forget_before(
+    times: &mut BTreeMap<String, Timestamp>,
+    since: Timestamp,
+    key: impl Fn(&str) -> String,
+    batch: &mut Batch,
+) {
+    times.retain(|entry, at| {
+        let is_kept = *at >= since;
+        if !is_kept {
+            batch.puts.push((key(entry), None));
+        }
+        is_kept
+    });
 }
 
 /// Checks that an entry is short enough for a journal.

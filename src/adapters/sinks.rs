@@ -1,8 +1,8 @@
 //! The notification sinks, one file for each provider.
 //!
 //! A provider that is reached over HTTP words a notification as a request to its service ([`Provider`]); [`HttpSink`] sends it and
-//! reads the answer, the same for all. E-mail has a protocol of its own. To add a provider, write its file and add it to the three lists of this one: the modules, the fields of
-//! [`Options`], and [`Options::each`].
+//! reads the answer, the same for all. E-mail has a protocol of its own. To add a provider, write its file and add it to the three
+//! lists of this one: the modules, the fields of [`Options`], and [`Options::each`].
 
 mod alertmanager;
 mod channel;

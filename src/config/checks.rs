@@ -8,7 +8,7 @@ use bellwether_core::time::Span;
 use super::Config;
 use super::layers::ProblemCollector;
 use crate::journal::JournalKind;
-use crate::ledger::RESERVED;
+use crate::ledger::is_reserved;
 
 impl Config {
     /// Returns the policies that pass their checks, in the order in which they were written. Problems of the others and
@@ -68,7 +68,7 @@ impl Config {
                 "a cluster needs a name without a slash; it is the first part of every workload's key",
             );
         }
-        if RESERVED.contains(&self.cluster.as_str()) {
+        if is_reserved(&self.cluster) {
             problems.add(&["cluster"], "the journal uses this word as a key; choose another name");
         }
         if self.journal.kind == JournalKind::Kafka && self.kafka.brokers.trim().is_empty() {

@@ -4,7 +4,7 @@
 use bellwether_core::engine::view::AnswerView;
 use bellwether_core::time::Timestamp;
 
-use super::{Ledger, read, write};
+use super::{Ledger, forget_before, read, write};
 use crate::ports::Batch;
 use crate::show::{ANSWERS_LAST, remove_oldest};
 
@@ -32,30 +32,23 @@ impl Ledger {
         if keeps && self.answers.contains_key(&digest) {
             return;
         }
-        let key = format!("{ANSWER}{digest}");
+        let key = key_of(&digest);
         match write(&key, answer) {
             Ok(value) => batch.puts.push((key, Some(value))),
             Err(problem) => return tracing::warn!(problem, "an answer is not kept"),
         }
         self.answers.insert(digest, answer.at);
         let removed = remove_oldest(&mut self.answers, MOST_KEPT, |at| Some(*at));
-        batch.puts.extend(removed.iter().map(|digest| removal(digest)));
+        batch.puts.extend(removed.iter().map(|digest| (key_of(digest), None)));
     }
 
     /// Removes the answers that are no longer shown.
     pub(super) fn forget_answers(&mut self, now: Timestamp, batch: &mut Batch) {
-        let since = ANSWERS_LAST.before(now);
-        self.answers.retain(|digest, at| {
-            let is_kept = *at >= since;
-            if !is_kept {
-                batch.puts.push(removal(digest));
-            }
-            is_kept
-        });
+        forget_before(&mut self.answers, ANSWERS_LAST.before(now), key_of, batch);
     }
 }
 
-/// Returns the entry that removes an answer from the journal.
-fn removal(digest: &str) -> (String, Option<Vec<u8>>) {
-    (format!("{ANSWER}{digest}"), None)
+/// Returns the key of the answer to the event with this digest.
+fn key_of(digest: &str) -> String {
+    format!("{ANSWER}{digest}")
 }

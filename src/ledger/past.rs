@@ -6,7 +6,7 @@ use bellwether_core::engine::show;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::time::{Span, Timestamp};
 
-use super::{Ledger, read, write};
+use super::{Ledger, forget_before, read, write};
 use crate::ports::Batch;
 use crate::show::remove_oldest;
 
@@ -65,13 +65,6 @@ impl Ledger {
 
     /// Removes the rollouts that ended long ago.
     pub(super) fn forget_past(&mut self, now: Timestamp, batch: &mut Batch) {
-        let since = KEPT_FOR.before(now);
-        self.past.retain(|key, ended| {
-            let is_kept = *ended >= since;
-            if !is_kept {
-                batch.puts.push((key.clone(), None));
-            }
-            is_kept
-        });
+        forget_before(&mut self.past, KEPT_FOR.before(now), str::to_owned, batch);
     }
 }

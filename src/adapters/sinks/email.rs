@@ -133,16 +133,16 @@ impl SinkOptions for Options {
     fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError> {
         let from = mailbox(&self.from).map_err(SinkError::Unusable)?;
         let to = self.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>().map_err(SinkError::Unusable)?;
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
-            .port(self.port.unwrap_or(self.tls.port()))
-            .tls(self.encryption()?);
+        let port = self.port.unwrap_or(self.tls.port());
+        let mut transport =
+            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host).port(port).tls(self.encryption()?);
         if let Some(user) = &self.user {
             let password = required(self.password.as_ref(), self.password_file.as_deref(), "password-file")?;
             transport = transport.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));
         }
         Ok(Box::new(EmailSink {
             name: name.to_owned(),
-            server: format!("{}:{}", self.host, self.port.unwrap_or(self.tls.port())),
+            server: format!("{}:{port}", self.host),
             transport: transport.build(),
             from,
             to,
