@@ -189,30 +189,37 @@ impl Access {
         Some(self.keys.stamp.as_ref()?.stamp(record, user, from))
     }
 
-    /// Admits an event that a record of this sender holds, and appends the identity to its source.
+    /// Admits an event that a record of this sender holds, and appends the identity to its source. In a refused event a claimed identity
+    /// is written with `%23` in place of `#`.
     ///
     /// # Errors
     /// The event is refused.
     pub fn admit(&self, event: &mut Event, scope: &Scope, identity: &Identity, now: Timestamp) -> Result<(), Refusal> {
         let Some(verb) = verb_of(event) else { return Ok(()) };
         let Some((id, time)) = head_of(event) else { return Ok(()) };
+        let claimed = id.source.clone();
+        let is_forged = IDENTITY_MARKS.iter().any(|mark| claimed.contains(mark));
+        if is_forged {
+            // The audit must not take it for an identity.
+            id.source = claimed.replace('#', "%23");
+        }
         if let Some(problem) = identity.problem {
             return Err(Refusal::Identity(problem));
         }
-        if IDENTITY_MARKS.iter().any(|mark| id.source.contains(mark)) {
-            return Err(Refusal::ForgedSource(id.source.clone()));
+        if is_forged {
+            return Err(Refusal::ForgedSource(claimed));
         }
         let is_known = identity.key.is_some() || identity.user.is_some();
-        match (time, self.max_age) {
-            (Time::At(time), Some(age)) if Span::between(time, now) >= age => return Err(Refusal::Old { time, age }),
-            (Time::Missing, Some(_)) if is_known => return Err(Refusal::Timeless),
-            _ => {}
-        }
-        let declared = id.source.clone();
+        let declared = claimed;
         if let Some(name) = &identity.user {
             id.source.push_str(&format!("#user={name}"));
         } else if let Some(name) = &identity.key {
             id.source.push_str(&format!("#key={name}"));
+        }
+        match (time, self.max_age) {
+            (Time::At(time), Some(age)) if Span::between(time, now) >= age => return Err(Refusal::Old { time, age }),
+            (Time::Missing, Some(_)) if is_known => return Err(Refusal::Timeless),
+            _ => {}
         }
         if self.rules.is_empty() || self.rules.iter().any(|rule| rule.allows(verb, &declared, scope, identity)) {
             return Ok(());

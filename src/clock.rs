@@ -88,6 +88,24 @@ impl Stopwatch {
     }
 }
 
+/// A clock that stands still, for tests: no later instant ever comes.
+#[cfg(test)]
+pub(crate) struct StillClock(pub(crate) Timestamp);
+
+#[cfg(test)]
+#[async_trait]
+impl Clock for StillClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        if at > self.0 {
+            std::future::pending().await
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,9 @@ mod secrets;
 mod messages;
 mod report;
 mod places;
+mod tree;
 mod layers;
+mod problems;
 mod checks;
 mod show;
 pub mod documented;
@@ -29,13 +31,14 @@ use serde::Deserialize;
 
 use self::layers::Layers;
 use self::places::SourceFile;
+use self::problems::ProblemCollector;
 use crate::{access, adapters, events, http, journal, telemetry};
 
 pub use self::embedded::{DEFAULT, PRESETS};
 pub use self::layers::config_files;
 pub use self::report::{ConfigProblem, ConfigReport, SourcePlace};
 pub use self::schema::schema;
-pub use self::show::show;
+pub use self::show::{show, show_json};
 pub use self::sources::Sources;
 
 /// The configuration: every key of its files with its type.
@@ -114,7 +117,7 @@ pub fn load_text(name: &str, text: &str) -> Result<Config, ConfigReport> {
 }
 
 fn checked(layers: &Layers) -> Result<Config, ConfigReport> {
-    let (config, mut problems) = layers.deserialize::<Config>();
+    let (config, mut problems) = ProblemCollector::read::<Config>(layers);
     problems.add_misplaced_secrets();
     let Some(mut config) = config else { return Err(problems.into_report()) };
     config.kafka.name_cluster(&config.cluster);

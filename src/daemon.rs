@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bellwether_core::ids::Workload;
 use bellwether_core::input::event::Event;
-use bellwether_core::measure::block::Sample;
+use bellwether_core::measure::block::{Block, Sample};
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
@@ -45,7 +46,7 @@ const BACKLOG: usize = 4096;
 
 /// The longest time of a turn of the event loop, which looks for room and for the end of shards.
 const BEAT: Span = Span::from_secs(1);
-/// The same while the source of a shard's records is paused.
+/// The same while inputs wait for a shard or the source of its records is paused.
 const PACED_BEAT: Span = Span::from_millis(100);
 
 /// The time for the earlier shard of a partition to end before the next one is opened, and fences it.
@@ -95,48 +96,55 @@ struct OpenShard {
     backlog: VecDeque<ShardInput>,
     /// The bytes of the records that wait in the inbox and the backlog.
     waiting: Arc<AtomicUsize>,
-    /// Whether a status was dropped because the inbox was full.
-    missed_status: bool,
+    /// The newest status of each workload whose status found the inbox full: at most one of each workload of the cluster.
+    statuses: BTreeMap<Workload, ShardInput>,
     /// Whether the source of the partition's records was asked to pause.
     is_paused: bool,
     task: JoinHandle<(Partition, ShardEnd)>,
 }
 
 impl OpenShard {
-    /// Hands an input to the shard without waiting for it. A full inbox means that the shard's journal hangs: records and
-    /// policies then wait in their order; statuses and blocks are dropped, because later ones replace them.
+    /// Hands an input to the shard without waiting for it. A full inbox means that the shard has much to do, or that its journal
+    /// hangs: inputs then wait in their order, and of a workload's statuses the newest one. The report that all statuses were sent
+    /// is dropped; the next one replaces it.
     fn hand(&mut self, input: ShardInput) {
         self.waiting.fetch_add(input.record_bytes(), Ordering::Relaxed);
-        let input = if self.backlog.is_empty() {
+        let input = if self.is_waited_for() {
+            input
+        } else {
             match self.inbox.try_send(input) {
                 Err(TrySendError::Full(input)) => input,
                 // `close` removes a shard that has ended.
                 Ok(()) | Err(TrySendError::Closed(_)) => return,
             }
-        } else {
-            input
         };
         match &input {
+            // The events that a shard is handed are statuses.
             ShardInput::Event { event, .. } => {
-                self.missed_status |= matches!(**event, Event::Observed { .. });
+                let workload = event.workload().cloned();
+                self.statuses.extend(workload.map(|workload| (workload, input)));
             }
             ShardInput::Sighted(_) => {}
-            ShardInput::Record(_) | ShardInput::Performed(_) | ShardInput::Policies(_) | ShardInput::Watches(_) => {
-                self.backlog.push_back(input);
-            }
+            ShardInput::Record(_)
+            | ShardInput::Blocks(_)
+            | ShardInput::Performed(_)
+            | ShardInput::Policies(_)
+            | ShardInput::Watches(_) => self.backlog.push_back(input),
         }
     }
 
-    /// Hands over the inputs that wait. Returns whether the statuses have to be sent again, because some were dropped.
-    fn flush(&mut self) -> bool {
-        while let Some(input) = self.backlog.pop_front() {
-            if let Err(TrySendError::Full(input)) = self.inbox.try_send(input) {
-                self.backlog.push_front(input);
-                return false;
-            }
+    /// Whether inputs wait beside the full inbox.
+    fn is_waited_for(&self) -> bool {
+        !self.backlog.is_empty() || !self.statuses.is_empty()
+    }
+
+    /// Hands over the inputs that wait, as far as the inbox has room.
+    fn flush(&mut self) {
+        while let Ok(place) = self.inbox.try_reserve() {
+            let status = || self.statuses.pop_first().map(|(_, status)| status);
+            let Some(input) = self.backlog.pop_front().or_else(status) else { return };
+            place.send(input);
         }
-        let has_room = self.inbox.capacity() > INBOX / 2;
-        has_room && std::mem::take(&mut self.missed_status)
     }
 
     /// Returns whether the source of the partition's records has to pause or to go on; `None` if it stays as it is.
@@ -161,7 +169,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let Parts { shared, mut wakes, counts, grid, statuses, mut policies, heartbeat, stop } = parts;
     let mut daemon = Daemon { shared, shards: BTreeMap::new(), releasing: BTreeMap::new(), statuses };
     let (ask, mut asked) = mpsc::channel(1);
-    let (measured, mut blocks) = mpsc::channel::<Event>(INBOX);
+    // Unbounded, so that the sampler waits for no shard. It holds the blocks of one tick at most, since this loop answers the next one.
+    let (measured, mut blocks) = mpsc::unbounded_channel();
     let clock = daemon.shared.clock.clone();
     let mut tasks = Tasks::default();
     let sampling = sample(counts, grid, clock.clone(), ask, measured);
@@ -182,7 +191,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 daemon.reload(&reloaded);
             }
             Some(reply) = asked.recv() => daemon.watches(reply),
-            Some(event) = blocks.recv() => daemon.tell(ShardInput::Event { event: Box::new(event), templates: Vec::new() }),
+            Some(counted) = blocks.recv() => daemon.measured(counted),
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
             ended = tasks.ended() => break Err(ended.into()),
             () = clock.sleep_until(beat) => {}
@@ -221,8 +230,9 @@ impl Daemon {
                 self.send(partition, ShardInput::Record(delivery));
             }
             Wake::Observed { workload, status, templates } => {
+                let partition = self.home_of(&workload);
                 let event = Box::new(Event::Observed { workload, status });
-                self.tell(ShardInput::Event { event, templates });
+                self.send(partition, ShardInput::Event { event, templates });
             }
             Wake::Sighted(at) => self.shards.values_mut().for_each(|shard| shard.hand(ShardInput::Sighted(at))),
         }
@@ -249,7 +259,7 @@ impl Daemon {
             }
         });
         let backlog = VecDeque::new();
-        let shard = OpenShard { inbox, backlog, waiting, missed_status: false, is_paused: false, task };
+        let shard = OpenShard { inbox, backlog, waiting, statuses: BTreeMap::new(), is_paused: false, task };
         self.shards.insert(partition, shard);
     }
 
@@ -283,22 +293,19 @@ impl Daemon {
 
     /// Hands over the inputs that found an inbox full, and paces the source of records of each shard.
     fn flush(&mut self) {
-        let mut missed = false;
         for (partition, shard) in &mut self.shards {
-            missed |= shard.flush();
+            shard.flush();
             if let Some(is_paused) = shard.changed_pace() {
                 tracing::info!(partition, is_paused, "the partition's records wait for its journal");
                 self.shared.journals.pace(*partition, is_paused);
             }
         }
-        if missed {
-            self.statuses.resend(Vec::new());
-        }
     }
 
-    /// Returns the longest time of a turn of the event loop: short while a source waits to be resumed.
+    /// Returns the longest time of a turn of the event loop: short while inputs wait for room or a source to be resumed.
     fn beat(&self) -> Span {
-        if self.shards.values().any(|shard| shard.is_paused) { PACED_BEAT } else { BEAT }
+        let is_short = self.shards.values().any(|shard| shard.is_paused || shard.is_waited_for());
+        if is_short { PACED_BEAT } else { BEAT }
     }
 
     /// Whether further inputs may be read.
@@ -306,16 +313,20 @@ impl Daemon {
         self.shards.values().all(|shard| shard.backlog.len() < BACKLOG)
     }
 
-    /// Sends an input about a workload to the shard of the workload.
-    fn tell(&mut self, input: ShardInput) {
-        let workload = match &input {
-            ShardInput::Event { event, .. } => event.workload(),
-            ShardInput::Performed(report) => Some(&report.effect.workload),
-            ShardInput::Record(_) | ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) => None,
-        };
-        let Some(workload) = workload else { return };
-        let partition = partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions());
-        self.send(partition, input);
+    /// Hands blocks to the shards of their workloads.
+    fn measured(&mut self, blocks: Vec<(Workload, Block)>) {
+        let mut by_partition: BTreeMap<Partition, Vec<(Workload, Block)>> = BTreeMap::new();
+        for (workload, block) in blocks {
+            by_partition.entry(self.home_of(&workload)).or_default().push((workload, block));
+        }
+        for (partition, blocks) in by_partition {
+            self.send(partition, ShardInput::Blocks(blocks));
+        }
+    }
+
+    /// Returns the partition of a workload.
+    fn home_of(&self, workload: &Workload) -> Partition {
+        partition_of(workload.to_string().as_bytes(), self.shared.journals.partitions())
     }
 
     /// Hands an input to a shard. An input for a partition of another process is dropped.
@@ -348,7 +359,7 @@ impl Daemon {
         tokio::spawn(async move {
             let all: Vec<Vec<Watch>> = answers.collect().await;
             // The sampler is gone if the daemon is stopping.
-            let _ = reply.send(all.concat());
+            let _ = reply.send(all.into_iter().flatten().collect());
         });
     }
 
@@ -422,7 +433,7 @@ async fn sample(
     grid: Grid,
     clock: Arc<dyn Clock>,
     ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
-    measured: mpsc::Sender<Event>,
+    measured: mpsc::UnboundedSender<Vec<(Workload, Block)>>,
 ) {
     loop {
         let tick = next_tick(clock.now(), grid.interval);
@@ -438,14 +449,15 @@ async fn sample(
         let at = grid.lag.before(tick);
         let span = tracing::debug_span!("tick", %at, watches = watches.len());
         metrics::watches(watches.len());
-        let counted = supervise::caught("tick", counts.tick(&watches, at).instrument(span)).await;
-        for (workload, block) in counted.unwrap_or_default() {
-            if block.metrics.values().any(|sample| !matches!(sample, Sample::Gap(_))) {
-                metrics::block(block.to);
+        let mut hand = |blocks: Vec<(Workload, Block)>| {
+            let is_counted = |block: &Block| block.metrics.values().any(|sample| !matches!(sample, Sample::Gap(_)));
+            if blocks.iter().any(|(_, block)| is_counted(block)) {
+                metrics::block(at);
             }
-            if measured.send(Event::Measured { workload, block }).await.is_err() {
-                return;
-            }
-        }
+            // The daemon is gone if it is stopping.
+            let _ = measured.send(blocks);
+        };
+        // A panic was logged, and the blocks before it were handed over.
+        let _ = supervise::caught("tick", counts.tick(&watches, at, &mut hand).instrument(span)).await;
     }
 }

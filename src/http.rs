@@ -20,6 +20,8 @@ mod readers;
 pub mod intake;
 mod console;
 mod rollouts;
+mod dead_letters;
+mod judge;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::problem;
+use self::dead_letters::Letters;
 use self::readers::Readers;
 use self::senders::Rates;
 use self::serve::Certificate;
@@ -112,12 +115,19 @@ fn router(options: &Options, shown: Shown, stop: CancellationToken) -> Router {
     let rates = Rates::new(options.posts_per_second);
     let streams = Arc::new(Semaphore::new(console::live::MOST_STREAMS));
     let watches = Arc::new(Semaphore::new(watch::MOST_WATCHES));
-    let app = App { options: options.clone(), shown, rates, readers, sessions, streams, watches, stop };
+    let judges = Arc::new(Semaphore::new(judge::MOST_JUDGED));
+    let letters = Letters::new(shown.dead_letters.clone());
+    let app =
+        App { options: options.clone(), shown, rates, readers, sessions, letters, streams, watches, judges, stop };
     let read = console::pages()
         .route("/api/v1/rollouts", get(rollouts::list))
         .route("/api/v1/rollouts/{id}", get(rollouts::one))
         .route("/api/v1/rollouts/{id}/watch", get(watch::watch))
         .route("/api/v1/answers", get(rollouts::answers))
+        .route("/api/v1/reports", get(rollouts::reports))
+        .route("/api/v1/freezes", get(rollouts::freezes))
+        .route("/api/v1/dead-letters", get(dead_letters::list))
+        .route("/api/v1/judge", get(judge::judge).post(judge::judge))
         .route("/api/v1/openapi.json", get(openapi))
         .route_layer(middleware::from_fn_with_state(app.clone(), readers::check));
     let mut router = read
@@ -246,8 +256,13 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], description()).into_response()
 }
 
-async fn version() -> Response {
-    Json(json!({ "name": "bellwether", "version": env!("CARGO_PKG_VERSION") })).into_response()
+async fn version(State(app): State<App>) -> Response {
+    program(&app.shown.cluster)
+}
+
+/// Returns the answer of `/version`: the program, and the cluster that it acts in.
+fn program(cluster: &str) -> Response {
+    Json(json!({ "name": "bellwether", "version": env!("CARGO_PKG_VERSION"), "cluster": cluster })).into_response()
 }
 
 #[cfg(test)]

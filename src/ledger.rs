@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord, ENGINE, requests_rollout};
+use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord, ENGINE, RefusalRecord, requests_rollout};
 use bellwether_core::engine::view::{AnswerView, RolloutView};
 use bellwether_core::engine::{Disposition, Engine, Transition, WorkloadState};
 use bellwether_core::ids::{Scope, TemplateHash, Workload};
@@ -263,7 +263,16 @@ impl Ledger {
             self.write_shared_entries(&transition, batch)?;
             committed.push(transition);
         }
+        committed.iter().filter_map(RefusalRecord::of).for_each(|refusal| audit(&refusal, batch));
         Ok(committed)
+    }
+
+    /// Adds the record of an event that was not admitted to `batch`.
+    pub fn not_admitted(mut event: Event, now: Timestamp, why: &str, batch: &mut Batch) {
+        event.shorten_texts();
+        if let Some(refusal) = RefusalRecord::new(&event, now, AnswerView::REFUSED, why) {
+            audit(&refusal, batch);
+        }
     }
 
     /// Isolates a workload with an entry that the journal does not take.
@@ -420,6 +429,15 @@ impl Ledger {
         batch.puts.push((CLUSTER.to_owned(), Some(write(CLUSTER, &cluster).map_err(broken)?)));
         batch.puts.push((EPOCH.to_owned(), Some(write(EPOCH, &epoch.0).map_err(broken)?)));
         Ok(())
+    }
+}
+
+/// Adds the record of a refused act to `batch`. One that the journal does not take is left out: nothing rests on it.
+fn audit(refusal: &RefusalRecord, batch: &mut Batch) {
+    let key = refusal.scope.to_string();
+    match write(&key, refusal) {
+        Ok(record) => batch.decisions.push((key, record)),
+        Err(problem) => tracing::warn!(problem, "a refused act is not recorded"),
     }
 }
 

@@ -21,8 +21,14 @@ use tokio::sync::oneshot;
 
 use crate::clock::Stopwatch;
 
+mod arms;
+mod dead_letters;
 mod labels;
 
+pub use arms::{ArmsBlocks, ArmsReader, ArmsRequest, NamedArm, pod_hash};
+pub use dead_letters::{
+    DeadLetter, DeadLetterList, DeadLetters, KeptBytes, LISTED_BYTES, LetterId, LetterOrigin, MOST_LETTERS,
+};
 pub use labels::{LabelPlace, LabelTable, LabelTableBuilder, Labels};
 
 /// The number of a partition, from 0. The events topic and the journal have the same partitions; the embedded journal has
@@ -278,11 +284,15 @@ impl MetricsError {
     }
 }
 
+/// The function that takes the blocks of some workloads as soon as they are counted.
+pub type HandBlocks<'a> = dyn FnMut(Vec<(Workload, Block)>) + Send + 'a;
+
 /// A source of blocks for the watched workloads: the sampler over a metrics store, or the demo's world.
 #[async_trait]
 pub trait BlockSource: Send {
-    /// Returns one block for each watch, from its previous tick to `at`; none for a watch that has just begun.
-    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)>;
+    /// Hands over one block for each watch, from its previous tick to `at`, some at a time; none for a watch that has just
+    /// begun.
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>);
 }
 
 /// A directory of the cluster's pods by name. It keeps deleted pods for as long as a rollout may need them.
@@ -292,6 +302,10 @@ pub trait PodDirectory: Send + Sync {
     /// Returns the name and port of the Service in front of the workload's pods, for gateway metrics; `None` if no such
     /// Service is known.
     fn service(&self, workload: &Workload) -> Option<(String, u16)>;
+    /// Returns the reason why pods that exist may be unknown, as while the API server does not answer; `None` if all are known.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The facts about a pod that the sampler needs.
@@ -305,6 +319,14 @@ pub struct PodFacts {
     pub started: Timestamp,
     /// The restarts of each container so far, by its name. A change shows that the pod's counters were reset.
     pub restarts: BTreeMap<String, u32>,
+}
+
+impl PodFacts {
+    /// Returns the facts about a pod that is known by its name alone: its start and its restarts are not.
+    pub fn by_name(deployment_uid: &str, pod_hash: &str) -> PodFacts {
+        let (deployment_uid, pod_hash) = (deployment_uid.to_owned(), pod_hash.to_owned());
+        PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() }
+    }
 }
 
 /// The registry of models.
@@ -374,6 +396,80 @@ pub trait NotificationSink: Send + Sync {
     async fn check(&self) -> Result<String, NotificationError> {
         Ok("it is set up".to_owned())
     }
+}
+
+/// The models of a registry, for people who look at them.
+#[async_trait]
+pub trait ModelDirectory: Send + Sync {
+    /// Returns the first models in the order of their names.
+    ///
+    /// # Errors
+    /// A sentence with the reason why they can't be read.
+    async fn list(&self) -> Result<ModelList, String>;
+}
+
+/// The first models of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelList {
+    /// The place of the registry, as a directory or URL.
+    pub place: String,
+    /// The models, in the order of their names.
+    pub models: Vec<ModelEntry>,
+    /// Whether there are more models.
+    pub has_more: bool,
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// The name.
+    pub name: String,
+    /// The number of versions.
+    pub versions: usize,
+    /// The highest version that is neither a pre-release nor withdrawn; `None` if there is none.
+    pub latest: Option<String>,
+    /// The pointers, one for each environment that has one.
+    pub pointers: Vec<ModelPointer>,
+}
+
+/// The position of a model's pointer in one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelPointer {
+    /// The environment.
+    pub environment: String,
+    /// The version that is current; `None` since it was cleared.
+    pub version: Option<String>,
+    /// The time of the last move.
+    pub since: Timestamp,
+    /// The person or program that made it, by its own account.
+    pub by: String,
+    /// The reason that was given; may be empty.
+    pub why: String,
+}
+
+/// The brokers of topics for other tools.
+pub trait OutgoingTopics {
+    /// Returns a topic, without a call to a broker.
+    ///
+    /// # Errors
+    /// A sentence with the reason why the topic can't be used.
+    fn topic(&self, name: &str) -> Result<Box<dyn OutgoingTopic>, String>;
+}
+
+/// A topic that other tools read.
+#[async_trait]
+pub trait OutgoingTopic: Send + Sync {
+    /// Writes the key, value and headers of `record`. The record's other fields are ignored.
+    ///
+    /// # Errors
+    /// A sentence with the reason why no broker has acknowledged it. It may be written all the same.
+    async fn write(&self, record: &EventRecord) -> Result<(), String>;
+
+    /// Returns the number of the topic's partitions.
+    ///
+    /// # Errors
+    /// A sentence with the reason, such as that the topic does not exist.
+    async fn partitions(&self) -> Result<i32, String>;
 }
 
 /// The reason for which a notification was not sent.

@@ -18,7 +18,7 @@
 //! 6. *Block.* [`block`] puts the samples of one watch into a block; [`state`] keeps the values that the next tick
 //!    subtracts. [`sampler`] does all of this at every tick.
 //!
-//! [`history`] runs the same sampler over a range of the past. [`probe`] tries the queries of a rollout once, before it
+//! [`history`] runs the same sampler over a range of the past, and [`arms`] over the arms of other tools. [`probe`] tries the queries of a rollout once, before it
 //! has traffic, and explains the ones that can't work; rollouts that begin together are asked about together.
 //!
 //! # Terms
@@ -66,6 +66,7 @@ pub mod state;
 pub mod block;
 pub mod sampler;
 pub mod history;
+pub mod arms;
 pub mod probe;
 
 #[cfg(test)]

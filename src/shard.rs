@@ -5,15 +5,16 @@
 //! commit was written, the shard ends. The partition is assigned again from its last committed offset, and its successor begins with
 //! the journal, as after any restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::engine::view::AnswerView;
-use bellwether_core::engine::{Disposition, Engine, Transition};
+use bellwether_core::engine::{Disposition, Engine, Transition, show};
 use bellwether_core::ids::{Scope, Workload};
 use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::event::{Event, FailureKind, Outcome};
+use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::policy::Policy;
 use bellwether_core::time::{Span, Timestamp};
@@ -37,7 +38,7 @@ use crate::show::StatusBoard;
 
 mod answers;
 
-/// The most inputs that are taken into one commit.
+/// The most inputs that are taken into one commit, and the most blocks beside them.
 const MAX_BATCH: usize = 256;
 /// The bytes of records from which on no further input is taken into a commit. Records that become dead letters are written
 /// again in full.
@@ -50,13 +51,15 @@ const FORGET_EVERY: Span = Span::from_secs(60);
 pub enum ShardInput {
     /// A record of the events topic, which still has to be decoded.
     Record(Delivery),
-    /// An event from inside the daemon: an observed status, a block of counts, or a freeze that a workload has missed.
+    /// An event from inside the daemon: an observed status, or a freeze that a workload has missed.
     Event {
         /// The event.
         event: Box<Event>,
         /// The pod templates that it names, for the journal.
         templates: Vec<PodTemplate>,
     },
+    /// Blocks of counts, by workload.
+    Blocks(Vec<(Workload, Block)>),
     /// The report of an attempt at an effect.
     Performed(Box<JobReport>),
     /// New policies, for rollouts that begin from now on.
@@ -118,6 +121,9 @@ pub struct Shard {
     reports: mpsc::UnboundedSender<ShardInput>,
     reported: mpsc::UnboundedReceiver<ShardInput>,
     lanes: Lanes,
+    /// The blocks that are not taken into a batch yet. Other inputs go before them, so that a tick of many workloads delays no
+    /// command. They are at most one for each workload: one with a waiting block is not watched.
+    blocks: VecDeque<(Workload, Block)>,
     ledger: Ledger,
     journal: Box<dyn Journal>,
     epoch: Epoch,
@@ -165,6 +171,7 @@ impl Shard {
             reports,
             reported,
             lanes,
+            blocks: VecDeque::new(),
             ledger,
             journal,
             epoch,
@@ -182,6 +189,7 @@ impl Shard {
         self.show_isolated();
         self.shared.board.answered(self.ledger.take_answers());
         self.shared.board.recall(self.ledger.take_past());
+        self.show_freezes();
         self.shared.board.own(self.partition);
         for problem in self.ledger.problems() {
             tracing::error!("{problem}");
@@ -233,7 +241,7 @@ impl Shard {
         }
     }
 
-    /// Returns the waiting inputs; none if the time of a wake-up has come. `None`: the inbox is closed.
+    /// Returns the waiting inputs; none if blocks wait or the time of a wake-up has come. `None`: the inbox is closed.
     async fn next(&mut self) -> Option<Vec<ShardInput>> {
         let wakeup =
             self.ledger.engine().next_wakeup().map_or(Timestamp::MAX, |at| at.min(FORGET_EVERY.after(self.forgot)));
@@ -241,6 +249,7 @@ impl Shard {
             biased;
             input = self.reported.recv() => input,
             input = self.inbox.recv() => Some(input?),
+            () = std::future::ready(()), if !self.blocks.is_empty() => None,
             () = self.shared.clock.sleep_until(wakeup) => None,
         };
         let mut inputs: Vec<ShardInput> = first.into_iter().collect();
@@ -299,8 +308,9 @@ impl Shard {
                 }
                 ShardInput::Watches(reply) => {
                     // The sampler is gone if the daemon is stopping.
-                    let _ = reply.send(self.ledger.engine().watches());
+                    let _ = reply.send(self.watches());
                 }
+                ShardInput::Blocks(blocks) => self.blocks.extend(blocks),
                 ShardInput::Sighted(at) => self.ledger.sighted(at),
                 ShardInput::Performed(report) => {
                     if let Some(next) = self.lanes.finish(&report.effect) {
@@ -318,6 +328,15 @@ impl Shard {
             }
         }
         rest
+    }
+
+    /// Returns the measurements that are needed. The next block of a workload whose last one waits could begin before the end of
+    /// that one, so it is not asked for.
+    fn watches(&self) -> Vec<Watch> {
+        let waiting: BTreeSet<&Workload> = self.blocks.iter().map(|(workload, _)| workload).collect();
+        let mut watches = self.ledger.engine().watches();
+        watches.retain(|watch| !waiting.contains(&watch.workload));
+        watches
     }
 
     fn step(
@@ -339,13 +358,18 @@ impl Shard {
                     continue;
                 }
                 ShardInput::Event { event, templates } => (*event, templates),
-                ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) => continue,
+                ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) | ShardInput::Blocks(_) => {
+                    continue;
+                }
             };
             let workload = event.workload().cloned();
             consequences.transitions.extend(self.ledger.step(event, now, batch)?);
             if let Some(workload) = workload {
                 self.ledger.keep_templates(&workload, templates, batch);
             }
+        }
+        for (workload, block) in self.blocks.drain(..self.blocks.len().min(MAX_BATCH)) {
+            consequences.transitions.extend(self.ledger.step(Event::Measured { workload, block }, now, batch)?);
         }
         if Span::between(self.forgot, now) >= FORGET_EVERY {
             self.forgot = now;
@@ -428,6 +452,7 @@ impl Shard {
                     metrics::event(EventResult::Refused);
                     tracing::warn!(why = refusal.label(), %refusal, "event refused; sent to the dead-letter topic");
                     consequences.turn_away(&record, AnswerView::REFUSED, &refusal, now);
+                    Ledger::not_admitted(*event, now, &refusal.to_string(), batch);
                     batch.dead.push((record, refusal.to_string()));
                     Receipt::Dead(refusal.to_string())
                 }
@@ -493,6 +518,9 @@ impl Shard {
     fn follow(&mut self, consequences: Consequences) {
         let Consequences { transitions, turned_away, receipts } = consequences;
         self.shared.board.answered(turned_away);
+        if transitions.iter().any(|transition| transition.freeze.is_some()) {
+            self.show_freezes();
+        }
         let mut changed: BTreeSet<Workload> = BTreeSet::new();
         for transition in transitions {
             self.shared.board.passed(&transition);
@@ -524,6 +552,11 @@ impl Shard {
             // The client may have disconnected. The event is taken all the same.
             let _ = reply.send(receipt);
         }
+    }
+
+    fn show_freezes(&self) {
+        let freezes = self.ledger.engine().freezes().map(|(scope, freeze)| show::freeze(scope, freeze));
+        self.shared.board.show_freezes(self.partition, freezes.collect());
     }
 
     /// Performs an effect, after those of its workload that were asked for before.

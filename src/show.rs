@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bellwether_core::engine::detail::{self, RolloutDetail};
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
+use bellwether_core::engine::view::{AnswerView, FreezeView, RolloutView, StatusView};
 use bellwether_core::engine::{Disposition, Transition, WorkloadState};
 use bellwether_core::ids::Workload;
+use bellwether_core::input::report::SuiteReport;
 use bellwether_core::rollout::decision::Decision;
 use bellwether_core::time::{Span, Timestamp};
 use tokio::sync::{broadcast, watch};
@@ -26,6 +27,8 @@ use course::Courses;
 
 /// Maximum number of rollouts in the view. Beyond it the rollout that ended first is removed.
 const MOST_SHOWN: usize = 20_000;
+/// Maximum number of workloads with suite reports in the view. Beyond it those whose newest report is the oldest are removed.
+const MOST_REPORTED: usize = 10_000;
 /// Maximum number of answers to events in the view. Beyond it the oldest are removed.
 const MOST_ANSWERS: usize = 20_000;
 /// The time for which an answer is shown and kept.
@@ -53,10 +56,14 @@ pub struct FollowedViews {
     pub workloads: BTreeMap<String, Vec<RolloutView>>,
     /// The details of changed rollouts, with the rollout's id and whether it has ended.
     pub details: Vec<(String, bool, RolloutDetail)>,
+    /// The suite reports about each changed workload, by its key in the journal.
+    pub reports: BTreeMap<String, Vec<SuiteReport>>,
     /// The answers to events.
     pub answers: Vec<AnswerView>,
     /// Rollouts that ended before the present ones.
     pub past: Vec<RolloutView>,
+    /// The freezes that the partition knows; `None` if they have not changed.
+    pub freezes: Option<Vec<FreezeView>>,
 }
 
 impl Default for StatusBoard {
@@ -123,6 +130,7 @@ impl StatusBoard {
         {
             self.courses.note(&rollout.id.0, rollout.ended.is_some(), detail);
         }
+        self.put_reports(&state.workload.to_string(), &state.reports);
         state.rollout.iter().for_each(|rollout| self.put(show::view(rollout)));
         show::queued(state).into_iter().for_each(|waiting| self.put(waiting));
     }
@@ -151,6 +159,11 @@ impl StatusBoard {
     /// to the same event stays.
     pub fn answered(&self, answers: Vec<AnswerView>) {
         self.put_answers(answers, true);
+    }
+
+    /// Publishes the freezes that a partition of this process knows, in place of those that it knew.
+    pub fn show_freezes(&self, partition: Partition, freezes: Vec<FreezeView>) {
+        self.view.send_modify(|view| drop(view.freezes.insert(partition, freezes.into())));
     }
 
     /// Publishes rollouts of the journal that ended before the present ones.
@@ -200,8 +213,8 @@ impl StatusBoard {
     /// Publishes the views that the journal of a partition tells, which was read to the end that it had at `as_of`. They are dropped if
     /// this process owns the partition, or has a newer view of it.
     pub fn follow(&self, partition: Partition, views: FollowedViews, as_of: Stopwatch) {
-        let FollowedViews { is_all, workloads, details, answers, past } = views;
-        if !is_all && workloads.is_empty() && answers.is_empty() && past.is_empty() {
+        let FollowedViews { is_all, workloads, details, reports, answers, past, freezes } = views;
+        if !is_all && workloads.is_empty() && answers.is_empty() && past.is_empty() && freezes.is_none() {
             self.ages.followed(partition, as_of);
             return;
         }
@@ -218,6 +231,10 @@ impl StatusBoard {
                 let shown = shown.map(|shown| (shown.id.clone(), Arc::new(shown)));
                 view.followed.extend(shown);
                 bound(&mut view.followed);
+                for (workload, reports) in reports {
+                    put_reports(&mut view.reports, &workload, &reports);
+                }
+                view.freezes.extend(freezes.map(|freezes| (partition, freezes.into())));
                 for (rollout, has_ended, detail) in details {
                     self.courses.note(&rollout, has_ended, detail);
                 }
@@ -233,6 +250,11 @@ impl StatusBoard {
     fn change_running(&self, change: impl FnOnce(&mut BTreeSet<Workload>)) {
         // Poisoning is harmless: each change leaves the set consistent.
         change(&mut self.running.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Publishes the suite reports about a workload, if they have changed.
+    fn put_reports(&self, workload: &str, reports: &[SuiteReport]) {
+        self.view.send_if_modified(|view| put_reports(&mut view.reports, workload, reports));
     }
 
     /// Publishes a rollout. With `keeps` one with the same id stays as it is.
@@ -253,6 +275,20 @@ impl StatusBoard {
 /// Removes the rollouts that ended first if there are more than [`MOST_SHOWN`].
 fn bound(rollouts: &mut BTreeMap<String, Arc<RolloutView>>) {
     remove_oldest(rollouts, MOST_SHOWN, |shown| shown.ended);
+}
+
+/// Sets the suite reports about a workload. Returns whether they have changed.
+fn put_reports(all: &mut BTreeMap<String, Arc<[SuiteReport]>>, workload: &str, reports: &[SuiteReport]) -> bool {
+    if all.get(workload).map_or(&[][..], |known| &**known) == reports {
+        return false;
+    }
+    if reports.is_empty() {
+        all.remove(workload);
+    } else {
+        all.insert(workload.to_owned(), reports.into());
+        remove_oldest(all, MOST_REPORTED, |reports| reports.iter().map(|report| report.at).max());
+    }
+    true
 }
 
 /// Adds answers to `all`. With `keeps` an earlier answer to the same event stays.

@@ -5,7 +5,7 @@
 //! image's tag says how they end: `err8` for 8 % of errors, `err0.5` for half a percent, `slow` for a p95 of 7 s, `late` for
 //! 30 % of errors once the version serves all of the traffic. A random generator with a fixed seed spreads them over the pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -25,8 +25,8 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::ports::{
-    BlockSource, Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe, StatusSource,
-    Wake,
+    BlockSource, Cluster, Epoch, HandBlocks, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe,
+    StatusSource, Wake,
 };
 
 /// The length of each block of the past that [`QueryProbe::probe`] learns from.
@@ -198,7 +198,7 @@ impl Models for MemoryWorld {
 
 #[async_trait]
 impl BlockSource for MemoryWorld {
-    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>) {
         let mut inner = self.lock();
         let mut blocks = Vec::new();
         for watch in watches {
@@ -208,9 +208,10 @@ impl BlockSource for MemoryWorld {
                 blocks.push((watch.workload.clone(), inner.block(watch, from, at)));
             }
         }
-        let watched = |workload: &Workload| watches.iter().any(|watch| watch.workload == *workload);
-        inner.last.retain(|workload, _| watched(workload));
-        blocks
+        let watched: BTreeSet<&Workload> = watches.iter().map(|watch| &watch.workload).collect();
+        inner.last.retain(|workload, _| watched.contains(workload));
+        drop(inner);
+        hand(blocks);
     }
 }
 

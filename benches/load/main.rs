@@ -6,11 +6,12 @@
 //! interval is 30 s of real time.
 //!
 //! `tests/run bench` runs it. `BELLWETHER_WORKLOADS` is the largest number of workloads; a tenth and a hundredth of it are
-//! measured before. Each number has a process of its own.
+//! measured before. Each number has a process of its own. `tests/instructions` calls single paths of it (`instructions.rs`).
 #![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "it measures and prints")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,7 @@ use bellwether::events::mapping::Mapping;
 use bellwether::health::Health;
 use bellwether::journal::embedded::Embedded;
 use bellwether::perform::Executor;
-use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, PodDirectory, PodFacts};
+use bellwether::ports::{Batch, Journal, JournalError, Journals, Partition, PodDirectory, PodFacts, Wake};
 use bellwether::sampling::{Options, Sampler};
 use bellwether::shard::Shared;
 use bellwether::show::StatusBoard;
@@ -39,12 +40,14 @@ use bellwether_core::engine::Engine;
 use bellwether_core::engine::view::RolloutView;
 use bellwether_core::ids::{Images, Workload, WorkloadKind};
 use bellwether_core::input::event::Request;
+use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use bellwether_testkit::plane::bench;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+mod instructions;
 mod stand_in;
 
 const WORKLOADS: usize = 10_000;
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     allocator::return_large_buffers();
     let result = match std::env::args().skip(1).find(|word| !word.starts_with("--")).as_deref() {
         Some("stand-in") => stand_in::serve(),
+        Some("instructions") => instructions::call_as_told(),
         Some(workloads) => workloads.parse().context("the number of workloads").and_then(measure),
         None => measure_growth(),
     };
@@ -94,8 +98,19 @@ fn main() -> ExitCode {
 fn measure_growth() -> anyhow::Result<()> {
     let most = bench::number("BELLWETHER_WORKLOADS", WORKLOADS)?;
     println!(
-        "{:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>12} {:>12}",
-        "workloads", "at rest", "analysis", "peak", "cores", "queries/s", "tick", "journal", "as lz4"
+        "{:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9} {:>12} {:>12} {:>8}",
+        "workloads",
+        "at rest",
+        "accepted",
+        "counted",
+        "analysis",
+        "peak",
+        "cores",
+        "queries/s",
+        "tick",
+        "journal",
+        "as lz4",
+        "restored"
     );
     for workloads in [most / 100, most / 10, most] {
         let status = Command::new(std::env::current_exe()?).arg(workloads.max(1).to_string()).status()?;
@@ -160,7 +175,7 @@ fn workload(name: &str) -> Workload {
 }
 
 fn images(tag: &str) -> Images {
-    Images::from([("app".to_owned(), format!("registry.example/shop/web:{tag}"))])
+    Images::from_iter([("app".to_owned(), format!("registry.example/shop/web:{tag}"))])
 }
 
 fn measure(workloads: usize) -> anyhow::Result<()> {
@@ -170,7 +185,8 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let world = MemoryWorld::new(Arc::clone(&clock));
     for n in 0..workloads {
-        world.deploy(&workload(&stand_in::name(n)), images("1"), 2, 100);
+        // Its traffic is read by the probe alone, which draws each request; the counts come from the stand-in.
+        world.deploy(&workload(&stand_in::name(n)), images("1"), 2, 1);
     }
     // The world has a thread of its own, whose work is no cost of the daemon.
     let (wakes, inbox) = mpsc::channel(1024);
@@ -201,8 +217,11 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
             let event = wrap(REQUESTED, "/load", &n.to_string(), now, &key, serde_json::json!(request));
             intake.submit(event.to_record(&key))
         });
+        let asked = Instant::now();
         stream::iter(requests).buffered(64).try_collect::<Vec<_>>().await?;
+        let submitted = asked.elapsed();
         until_counted(&shows, workloads).await?;
+        let counted = asked.elapsed();
         // The tick in which the first blocks were counted is not measured.
         tokio::time::sleep(INTERVAL.to_std()).await;
 
@@ -210,36 +229,63 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
         tokio::time::sleep(INTERVAL.to_std() * TICKS).await;
         let after = Snapshot::take(&recorder.render(), &written)?;
         let seconds = began.elapsed().as_secs_f64();
+        let (now, most) = (memory("VmRSS")?, memory("VmHWM")?);
+        stop.cancel();
+        daemon.await??;
+        let restored = restart(&stand_in.url, &clock, folder.path(), &journal, &world, workloads).await?;
         println!(
-            "{workloads:>9} {at_rest:>5.0} MiB {:>5.0} MiB {:>4.0} MiB {:>8.3} {:>9.2} {:>7.2} s {:>10.0} B {:>10.0} B",
-            memory("VmRSS")?,
-            memory("VmHWM")?,
+            "{workloads:>9} {at_rest:>5.0} MiB {:>7.1} s {:>7.1} s {:>5.0} MiB {:>4.0} MiB {:>8.3} {:>9.2} {:>7.2} s {:>10.0} B {:>10.0} B {:>6.2} s",
+            submitted.as_secs_f64(),
+            counted.as_secs_f64(),
+            now,
+            most,
             (after.cpu - before.cpu) / seconds,
             (after.queries - before.queries) / seconds,
             (after.tick - before.tick) / f64::from(TICKS),
             (after.journal - before.journal) / f64::from(TICKS) / workloads as f64,
             (after.compressed - before.compressed) / f64::from(TICKS) / workloads as f64,
+            restored.as_secs_f64(),
         );
-        stop.cancel();
-        daemon.await?
+        Ok(())
     })
+}
+
+/// Starts another daemon on the journal, and returns the time until it has restored and shown all rollouts.
+async fn restart(
+    prometheus: &str,
+    clock: &Arc<dyn Clock>,
+    folder: &Path,
+    journal: &Embedded,
+    world: &MemoryWorld,
+    workloads: usize,
+) -> anyhow::Result<Duration> {
+    let (wakes, inbox) = mpsc::channel(1024);
+    let (shows, stop) = (StatusBoard::default(), CancellationToken::new());
+    let mut views = shows.watch();
+    let counted = Counted { inner: journal.clone(), written: Written::default() };
+    let parts = parts(prometheus, clock, folder, counted, world, &shows, inbox, &stop)?;
+    let began = Instant::now();
+    let daemon = tokio::spawn(daemon::run(parts));
+    wakes.send(Wake::Assigned(0)).await?;
+    views.wait_for(|view| view.rollouts.len() >= workloads).await?;
+    let took = began.elapsed();
+    stop.cancel();
+    daemon.await??;
+    Ok(took)
 }
 
 #[expect(clippy::too_many_arguments, reason = "every part of a daemon, with one caller")]
 fn parts(
     prometheus: &str,
     clock: &Arc<dyn Clock>,
-    folder: &std::path::Path,
+    folder: &Path,
     journal: Counted<Embedded>,
     world: &MemoryWorld,
     shows: &StatusBoard,
-    wakes: mpsc::Receiver<bellwether::ports::Wake>,
+    wakes: mpsc::Receiver<Wake>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Parts> {
-    let file = folder.join("policy.toml");
-    std::fs::write(&file, POLICY)?;
-    let config = config::load(&Sources { files: vec![file], ..Sources::default() });
-    let policies = config.map_err(|report| anyhow::anyhow!("{report}"))?.policies;
+    let policies = policies(folder)?;
     let options = prometheus::Options { url: prometheus.to_owned(), ..prometheus::Options::default() };
     let metrics = Arc::new(Prometheus::new(&options)?);
     let pods = Arc::new(Pods(world.clone()));
@@ -267,6 +313,14 @@ fn parts(
     })
 }
 
+/// Returns the policies, by way of a file in a folder.
+fn policies(folder: &Path) -> anyhow::Result<Vec<Policy>> {
+    let file = folder.join("policy.toml");
+    std::fs::write(&file, POLICY)?;
+    let config = config::load(&Sources { files: vec![file], ..Sources::default() });
+    Ok(config.map_err(|report| anyhow::anyhow!("{report}"))?.policies)
+}
+
 fn request(n: usize) -> Request {
     Request {
         workload: workload(&stand_in::name(n)),
@@ -277,6 +331,7 @@ fn request(n: usize) -> Request {
         model: None,
         prompt: None,
         tools: None,
+        traceparent: None,
         reason: None,
     }
 }

@@ -67,8 +67,12 @@ pub fn serve() -> anyhow::Result<()> {
 async fn answer(form: String) -> String {
     let Ok(url) = Url::parse(&format!("http://form/?{form}")) else { return String::new() };
     let value = |name: &str| url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned());
-    let query = value("query").unwrap_or_default();
-    let time: f64 = value("time").and_then(|time| time.parse().ok()).unwrap_or_default();
+    let time = value("time").and_then(|time| time.parse().ok()).unwrap_or_default();
+    answer_to(&value("query").unwrap_or_default(), time)
+}
+
+/// Returns the answer to a query as of a time in seconds.
+pub fn answer_to(query: &str, time: f64) -> String {
     let mut body = r#"{"status":"success","data":{"resultType":"vector","result":["#.to_owned();
     for term in query.split(" or ") {
         Term::read(term).append(&mut body, time);

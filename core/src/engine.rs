@@ -25,8 +25,8 @@ mod workload;
 mod partition;
 mod commands;
 mod forgetting;
-pub mod record;
 pub mod view;
+pub mod record;
 pub mod show;
 pub mod detail;
 

@@ -3,10 +3,10 @@
 
 mod image;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use litemap::LiteMap;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -208,8 +208,9 @@ impl fmt::Display for TemplateHash {
 
 pub use image::{all_run, is_image, is_same_repository, runs};
 
-/// Image references by container name.
-pub type Images = BTreeMap<String, String>;
+/// Image references by container name. Pods have few containers, and a rollout has about ten of these maps: a tree would take ten times
+/// the memory.
+pub type Images = LiteMap<String, String>;
 
 /// A share of the traffic in hundredths of a percent, 0 to 10 000. It is written as `"10%"` or `"0.5%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

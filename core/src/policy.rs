@@ -24,6 +24,7 @@ mod defaults;
 mod raw;
 mod checks;
 mod check;
+pub mod alone;
 
 pub use problems::PolicyProblem;
 pub use raw::{BlueGreen, RawAbTest, RawGuard, RawPolicy, RawStep};

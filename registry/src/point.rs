@@ -180,7 +180,10 @@ impl Registry {
     }
 
     /// Returns the last move of a model's pointer in each environment that has one.
-    pub(crate) async fn positions(&self, name: &ModelName) -> Result<Vec<(Environment, PointerMove)>> {
+    ///
+    /// # Errors
+    /// A move is damaged, or the store fails.
+    pub async fn positions(&self, name: &ModelName) -> Result<Vec<(Environment, PointerMove)>> {
         let known = self.store.names(&keys::environments()).await?;
         let mut positions = Vec::new();
         for environment in known.iter().filter_map(|name| name.parse::<Environment>().ok()) {

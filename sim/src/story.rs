@@ -33,7 +33,7 @@ pub fn workload() -> Workload {
 /// `late` lets half of them fail after the promotion only. The tags of [`crate::model`] determine the behaviour of its
 /// pods.
 pub fn images(tag: &str) -> Images {
-    Images::from([("app".to_owned(), format!("registry.test/shop/web:{tag}"))])
+    Images::from_iter([("app".to_owned(), format!("registry.test/shop/web:{tag}"))])
 }
 
 fn metric(kind: MetricKind, series: Option<&str>) -> Metric {
@@ -280,7 +280,7 @@ impl Story {
 
     /// Lets the new version's requests behave as those of a revision with the given tag from now on.
     pub fn behaves_as(&mut self, tag: &str) {
-        self.behaviour = Some(images(tag)["app"].clone());
+        self.behaviour = images(tag).get("app").cloned();
     }
 
     /// Tells the engine of the workload's status, changed or not, as the watches do after a restart.

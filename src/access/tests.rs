@@ -60,8 +60,16 @@ fn admitted(access: &Access, record: &EventRecord) -> Result<String, &'static st
 fn without_rules_every_source_is_admitted_and_none_may_claim_an_identity() {
     let open = Access::default();
     assert_eq!(admitted(&open, &request("/ci", NOW).to_record("k")), Ok("/ci".to_owned()));
-    for forged in ["/ci#key=ci", "/ci#user=jane", "#user=jane"] {
-        assert_eq!(admitted(&open, &request(forged, NOW).to_record("k")), Err("forged-source"), "{forged}");
+    for (forged, recorded) in
+        [("/ci#key=ci", "/ci%23key=ci"), ("/ci#user=jane", "/ci%23user=jane"), ("#user=jane", "%23user=jane")]
+    {
+        let record = request(forged, NOW).to_record("k");
+        assert_eq!(admitted(&open, &record), Err("forged-source"), "{forged}");
+        // The audit reads identities in the sources.
+        let decoded = decode(&record, &DecodeOptions::new("prod", Mapping::default()), NOW.parse().unwrap());
+        let Decoded::Event { mut event, scope } = decoded else { panic!("{decoded:?}") };
+        open.admit(&mut event, &scope, &Identity::default(), NOW.parse().unwrap()).unwrap_err();
+        assert_eq!(head_of(&mut event).unwrap().0.source, recorded);
     }
 }
 

@@ -46,9 +46,13 @@ mod members;
 mod secrets;
 pub mod position;
 mod transaction;
+mod letter;
+mod dead_letters;
 mod journal;
 pub mod emitter;
+mod outlet;
 
+pub use dead_letters::KafkaDeadLetters;
 pub use emitter::{Emitter, RecordPosition};
 pub use error::KafkaClientError;
 pub use intake::{KafkaIntake, Pulse};
@@ -171,6 +175,11 @@ impl Kafka {
     /// If the thread can't be started.
     pub fn follow(&self, follower: Box<dyn JournalFollower>) -> Result<KafkaTail, KafkaClientError> {
         tail::start(&self.options, self.partitions, Arc::clone(&self.ownership), follower)
+    }
+
+    /// Returns the records of the dead-letter topic.
+    pub fn dead_letters(&self) -> KafkaDeadLetters {
+        KafkaDeadLetters::new(Arc::clone(&self.options))
     }
 
     /// Returns a producer for the events topic.

@@ -400,6 +400,10 @@ impl PodDirectory for Kubernetes {
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         self.cache.with(|objects| objects.service(workload))
     }
+
+    fn problem(&self) -> Option<String> {
+        self.cache.readiness().problem()
+    }
 }
 
 impl StatusSource for Kubernetes {

@@ -17,6 +17,8 @@ use tokio::sync::OnceCell;
 use crate::clock::Clock;
 use crate::ports::Models;
 
+pub mod directory;
+
 /// A registry that is opened when it is first needed, with the clock for its moves.
 pub struct RegistryModels {
     options: Options,
@@ -31,15 +33,20 @@ impl RegistryModels {
         RegistryModels { options, registry: OnceCell::new(), clock }
     }
 
-    async fn act(&self, effect: &EffectId, act: &RegistryAct) -> Result<Outcome, RegistryError> {
-        let RegistryAct { environment, model, what } = act;
-        let environment: Environment = environment.parse()?;
-        let (name, version) = name_and_version(model)?;
+    /// Returns the registry, which is opened if it was not before.
+    async fn registry(&self) -> Result<&Registry, RegistryError> {
         let open = async || {
             let registry = Registry::open(&self.options)?;
             registry.check_root().await.map(|()| registry)
         };
-        let registry = self.registry.get_or_try_init(open).await?;
+        self.registry.get_or_try_init(open).await
+    }
+
+    async fn act(&self, effect: &EffectId, act: &RegistryAct) -> Result<Outcome, RegistryError> {
+        let RegistryAct { environment, model, what } = act;
+        let environment: Environment = environment.parse()?;
+        let (name, version) = name_and_version(model)?;
+        let registry = self.registry().await?;
         match what {
             ModelAct::Verify { with: BroughtParts { images, prompt, tools } } => {
                 let text = |digest: &Option<String>| digest.clone().unwrap_or_default();

@@ -1,16 +1,19 @@
 //! The notification sinks, one file for each provider.
 //!
 //! A provider that is reached over HTTP words a notification as a request to its service ([`Provider`]); [`HttpSink`] sends it and
-//! reads the answer, the same for all. E-mail has a protocol of its own. To add a provider, write its file and add it to the three
+//! reads the answer, the same for all. E-mail and Kafka have protocols of their own. To add a provider, write its file and add it to the three
 //! lists of this one: the modules, the fields of [`Options`], and [`Options::each`].
 
 mod alertmanager;
+mod cdevents;
 mod channel;
 mod delivery;
 mod discord;
 mod email;
+mod headers;
 mod http;
 mod opsgenie;
+mod otlp;
 mod pagerduty;
 pub mod slack;
 mod teams;
@@ -28,7 +31,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use self::delivery::Letter;
-use crate::ports::NotificationSink;
+use crate::ports::{NotificationSink, OutgoingTopics};
 use crate::secret::{self, Secret, SecretError};
 
 pub use self::delivery::HttpSink;
@@ -44,6 +47,8 @@ const TAKEN_NAMES: [&str; 2] = ["slack", "kubernetes-events"];
 pub struct Options {
     /// Alertmanagers.
     pub alertmanager: BTreeMap<String, alertmanager::Options>,
+    /// Topics of Kafka with events for other tools.
+    pub cdevents: BTreeMap<String, cdevents::Options>,
     /// Webhooks of Discord.
     pub discord: BTreeMap<String, discord::Options>,
     /// Mail servers.
@@ -52,6 +57,8 @@ pub struct Options {
     pub http: BTreeMap<String, http::Options>,
     /// Integrations of Opsgenie.
     pub opsgenie: BTreeMap<String, opsgenie::Options>,
+    /// Collectors of OpenTelemetry.
+    pub otlp: BTreeMap<String, otlp::Options>,
     /// Integrations of PagerDuty.
     pub pagerduty: BTreeMap<String, pagerduty::Options>,
     /// Webhooks of Slack, besides that of `[slack]`.
@@ -79,7 +86,14 @@ pub trait SinkOptions {
     ///
     /// # Errors
     /// A secret can't be read or used, or the client of the service can't be created.
-    fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError>;
+    fn open(&self, name: &str, connections: &Connections<'_>) -> Result<Box<dyn NotificationSink>, SinkError>;
+}
+
+/// The connections of other sections that a sink may use.
+#[derive(Clone, Copy)]
+pub struct Connections<'a> {
+    /// The topics on the brokers of `[kafka]`.
+    pub topics: &'a dyn OutgoingTopics,
 }
 
 /// The settings of one sink of a provider that is reached over HTTP.
@@ -99,7 +113,7 @@ impl<T: HttpSinkOptions> SinkOptions for T {
         HttpSinkOptions::problems(self)
     }
 
-    fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError> {
+    fn open(&self, name: &str, _: &Connections<'_>) -> Result<Box<dyn NotificationSink>, SinkError> {
         Ok(Box::new(self.http_sink(name)?))
     }
 }
@@ -109,10 +123,12 @@ impl Options {
     pub fn each(&self) -> Vec<SinkEntry<'_>> {
         let mut all = Vec::new();
         entries("alertmanager", &self.alertmanager, &mut all);
+        entries("cdevents", &self.cdevents, &mut all);
         entries("discord", &self.discord, &mut all);
         entries("email", &self.email, &mut all);
         entries("http", &self.http, &mut all);
         entries("opsgenie", &self.opsgenie, &mut all);
+        entries("otlp", &self.otlp, &mut all);
         entries("pagerduty", &self.pagerduty, &mut all);
         entries("slack", &self.slack, &mut all);
         entries("teams", &self.teams, &mut all);

@@ -60,9 +60,12 @@ struct Act {
     /// The author's reason; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The first decision on it, as a sentence; `None` if it led to none.
+    /// The first decision on it, or the reason why it was not carried out, as a sentence; `None` if it led to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<String>,
+    /// Whether it was not carried out, and how: `refused`, or `ignored` for a late or expired one. `None` if it was carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turned_away: Option<String>,
 }
 
 /// Prints the acts, the oldest first.
@@ -74,8 +77,13 @@ pub async fn run(args: &AuditArgs, common: &Common) -> anyhow::Result<u8> {
         shown(common).await?
     } else {
         let mut acts = Vec::new();
-        for json in replay::records(args.file.as_deref(), common).await? {
-            let record: Value = serde_json::from_slice(&json).context("a record is not JSON")?;
+        for line in replay::records(args.file.as_deref(), common).await? {
+            let is_no_json =
+                |error: serde_json::Error| line.unreadable(&format!("it is not a record of decisions: {error}"));
+            let record: Value = serde_json::from_slice(&line.json).map_err(is_no_json)?;
+            if record.get("inputs").or(record.get("refused")).is_none() {
+                return Err(line.unreadable(&"it is not a record of decisions, which has `inputs`"));
+            }
             acts.extend(of_record(&record));
         }
         acts
@@ -114,6 +122,7 @@ async fn shown(common: &Common) -> anyhow::Result<Vec<Act>> {
                     scope: None,
                     reason: None,
                     result,
+                    turned_away: None,
                 }
             })
             .collect()
@@ -121,8 +130,11 @@ async fn shown(common: &Common) -> anyhow::Result<Vec<Act>> {
     Ok(rollouts.iter().flat_map(of_rollout).collect())
 }
 
-/// Returns the acts of a record: its inputs that people and tools have sent.
+/// Returns the acts of a record: its inputs that people and tools have sent, or the act that was refused.
 fn of_record(record: &Value) -> Vec<Act> {
+    if record["refused"].is_object() {
+        return refused(record).into_iter().collect();
+    }
     let part = |key: &str| record["workload"][key].as_str().unwrap_or_default();
     let workload = match record["workload"].as_str() {
         Some(key) => key.to_owned(),
@@ -131,28 +143,41 @@ fn of_record(record: &Value) -> Vec<Act> {
     let inputs = record["inputs"].as_array().into_iter().flatten();
     inputs
         .filter_map(|input| {
-            let event = &input["event"];
-            let id = &event["id"];
-            let at: Timestamp = input["at"].as_str()?.parse().ok()?;
-            let Sender { who, proof, source } = Sender::of(id["source"].as_str()?);
             // The decisions on an input are made at the time of the input.
             let is_on_it = |decision: &&Value| decision["at"] == input["at"];
             let decision = record["decisions"].as_array().into_iter().flatten().find(is_on_it);
-            let reason = event["command"]["reason"].as_str().or(event["request"]["reason"].as_str());
-            Some(Act {
-                at,
-                who,
-                proof,
-                source,
-                event: id["id"].as_str().map(str::to_owned),
-                act: act(event)?,
-                workload: workload.clone(),
-                scope: wide_scope(event),
-                reason: reason.map(str::to_owned),
-                result: decision.and_then(|decision| decision["why"].as_str()).map(str::to_owned),
-            })
+            let result = decision.and_then(|decision| decision["why"].as_str()).map(str::to_owned);
+            Some(Act { result, ..of_input(input, &workload)? })
         })
         .collect()
+}
+
+/// Returns the act of a record of a refusal.
+fn refused(record: &Value) -> Option<Act> {
+    let refused = &record["refused"];
+    let text = |key: &str| refused[key].as_str().map(str::to_owned);
+    Some(Act { result: text("why"), turned_away: text("result"), ..of_input(refused, record["scope"].as_str()?)? })
+}
+
+/// Returns the act of an event with its time, without its result; `None` for an event of the daemon itself.
+fn of_input(input: &Value, workload: &str) -> Option<Act> {
+    let event = &input["event"];
+    let id = &event["id"];
+    let Sender { who, proof, source } = Sender::of(id["source"].as_str()?);
+    let reason = event["command"]["reason"].as_str().or(event["request"]["reason"].as_str());
+    Some(Act {
+        at: input["at"].as_str()?.parse().ok()?,
+        who,
+        proof,
+        source,
+        event: id["id"].as_str().map(str::to_owned),
+        act: act(event)?,
+        workload: workload.to_owned(),
+        scope: wide_scope(event),
+        reason: reason.map(str::to_owned),
+        result: None,
+        turned_away: None,
+    })
 }
 
 /// Returns the act of an event, such as `promote --full`; `None` for an event of the daemon itself.
@@ -227,7 +252,11 @@ fn list(acts: &[Act]) -> String {
                 act.source.clone(),
                 act.scope.clone().unwrap_or_else(|| short_workload(&act.workload)),
                 format!("{}{reason}", act.act),
-                act.result.clone().unwrap_or_else(|| "–".to_owned()),
+                match (&act.turned_away, &act.result) {
+                    (Some(how), Some(why)) => format!("{how}: {why}"),
+                    (_, Some(result)) => result.clone(),
+                    (_, None) => "–".to_owned(),
+                },
             ]
         })
         .collect();
@@ -273,6 +302,25 @@ mod tests {
             2026-11-30T08:11:00Z  /chat             none   /chat     shop/web  approve release                             –
         "#]]
         .assert_eq(&list(&of_record(&record())));
+    }
+
+    #[test]
+    fn a_refused_act_has_its_reason_as_the_result() {
+        let event = json!({ "event": "commanded", "id": { "source": "/cli#user=jane", "id": "c1" },
+            "command": { "scope": "prod/shop/Deployment/web", "verb": { "verb": "approve", "approval": "release" } } });
+        let record = |result: &str, why: &str| {
+            let refused = json!({ "at": "2026-11-30T08:00:00Z", "event": event, "result": result, "why": why });
+            json!({ "schema": 1, "engine": "0.1.0", "scope": "prod/shop/Deployment/web", "refused": refused })
+        };
+        let acts = [record("refused", "jane has requested it herself"), record("ignored", "it is late")];
+        let acts: Vec<Act> = acts.iter().flat_map(of_record).collect();
+        expect![[r#"
+            TIME                  WHO   PROOF  SOURCE  ABOUT     ACT              RESULT
+            2026-11-30T08:00:00Z  jane  token  /cli    shop/web  approve release  refused: jane has requested it herself
+            2026-11-30T08:00:00Z  jane  token  /cli    shop/web  approve release  ignored: it is late
+        "#]]
+        .assert_eq(&list(&acts));
+        assert_eq!(acts[0].workload, "prod/shop/Deployment/web");
     }
 
     #[test]

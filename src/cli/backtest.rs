@@ -125,7 +125,9 @@ pub async fn run(args: &BacktestArgs, common: &Common) -> anyhow::Result<u8> {
     let cases = match (args.over, &workload) {
         (Some(over), Some(workload)) => from_prometheus(args, over, workload, &config).await?,
         _ => {
-            let mut cases = cases(&replay::records(args.file.as_deref(), common).await?)?;
+            let records = replay::records(args.file.as_deref(), common).await?;
+            let lines: Vec<Vec<u8>> = records.into_iter().map(|line| line.json).collect();
+            let mut cases = cases(&lines)?;
             cases.retain(|case| workload.is_none() || case.workload == workload);
             cases
         }

@@ -75,10 +75,16 @@ pub async fn run(args: &CalibrateArgs, common: &Common) -> anyhow::Result<u8> {
 /// Counts the false alarms of each check alone, with each pod as the canary.
 fn calibrate(policy: &Policy, blocks: &[Block], stretch: Span) -> anyhow::Result<Vec<CheckAlarms>> {
     let count = most_pods(blocks);
-    if count < 2 {
-        bail!(
-            "the past has no time with two pods of the workload, so there is nothing to compare; read a longer past with --over"
-        );
+    match count {
+        0 => bail!(
+            "Prometheus has no counts of the workload's pods in this past; `bellwether check --online` names the query that finds \
+             none, and --over and --to choose another past"
+        ),
+        1 => bail!(
+            "the past has no time with two pods of the workload, so there is nothing to compare; read a longer past with --over, \
+             or give the workload a second pod for a while"
+        ),
+        _ => {}
     }
     let mut names: Vec<&str> = policy.steps.iter().flat_map(|step| &step.checks).map(|check| &*check.name).collect();
     names.sort_unstable();

@@ -2,6 +2,7 @@
 //! only reads, so it can run beside a daemon.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use bellwether_core::measure::metric::{ArmSource, Metric, Unit};
@@ -10,6 +11,7 @@ use bellwether_core::time::Span;
 use clap::Args;
 use serde::Serialize;
 
+use super::table::counted;
 use super::{Common, Output, print, run, table};
 use crate::adapters::prometheus;
 use crate::config::{self, Config};
@@ -22,6 +24,9 @@ pub(super) use online::{findings as online, issue_finding, when_listed};
 /// The arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
+    /// Configuration file, or a directory of them, besides those of --config.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Also check Kafka, Prometheus and Kubernetes: each permission, and each query once.
     #[arg(long)]
     online: bool,
@@ -92,7 +97,8 @@ impl CheckFinding {
 /// # Errors
 /// The findings can't be printed.
 pub async fn run(args: &CheckArgs, common: &Common) -> anyhow::Result<u8> {
-    let findings = match config::load(&common.sources()) {
+    let config = common.config.iter().chain(&args.files).cloned().collect();
+    let findings = match config::load(&Common { config, ..common.clone() }.sources()) {
         Ok(config) => {
             let mut findings = of_config(&config);
             if args.online {
@@ -239,10 +245,6 @@ fn short_windows(policy: &Policy, scrapes: Span) -> Vec<CheckFinding> {
             .because("most windows have no two samples of a process, so the check is blind")
     };
     short.map(warning).collect()
-}
-
-fn counted(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Returns a line for each finding with its remedy below it, and a last line with the number of problems and warnings.

@@ -1,9 +1,9 @@
 //! `bellwether config`: the effective configuration, the reference of all keys, and its schema.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use super::{Common, print};
+use super::{Common, Output, print};
 use crate::{config, exit};
 
 /// The arguments of `config`.
@@ -34,7 +34,20 @@ enum ConfigCommand {
 pub fn run(args: &ConfigArgs, common: &Common) -> anyhow::Result<u8> {
     match args.command {
         ConfigCommand::Show { origin } => {
-            print(&config::show(&common.sources(), origin).context("can't show the configuration")?);
+            let (sources, failed) = (common.sources(), "can't show the configuration");
+            let text = match common.output {
+                Output::Table => config::show(&sources, origin).context(failed)?,
+                Output::Json => {
+                    let shown = config::show_json(&sources, origin).context(failed)?;
+                    serde_json::to_string_pretty(&shown).context("can't encode the configuration as JSON")? + "\n"
+                }
+            };
+            print(&text);
+        }
+        ConfigCommand::Default if common.output == Output::Json => {
+            bail!(
+                "the reference is TOML with comments; `config show --output json` has the values, and `config schema` the texts"
+            );
         }
         ConfigCommand::Default => print(config::DEFAULT),
         ConfigCommand::Schema => {

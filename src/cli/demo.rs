@@ -35,6 +35,7 @@ use crate::health::Health;
 use crate::http;
 use crate::journal::embedded::{Embedded, EmbeddedIntake};
 use crate::perform::Executor;
+use crate::ports::DeadLetters;
 use crate::shard::Shared;
 use crate::show::StatusBoard;
 use crate::world::MemoryWorld;
@@ -167,7 +168,8 @@ async fn play(args: &DemoArgs, clock: Arc<dyn Clock>, folder: &Path) -> anyhow::
     let policies = policies(folder)?;
     let parts = parts(&clock, policies.clone(), &journal, &world, &shows, inbox, heartbeat, &stop);
     let (posted, queue) = mpsc::channel(16);
-    introduce(serve(&shows, &clock, policies, beat, posted, &stop).await);
+    let dead_letters = Arc::new(journal.clone());
+    introduce(serve(&shows, &clock, policies, dead_letters, beat, posted, &stop).await);
     let daemon = tokio::spawn(daemon::run(parts));
     let intake = Arc::new(journal.intake(wakes.clone()).await);
     tokio::spawn(Arc::clone(&intake).serve(queue));
@@ -241,7 +243,7 @@ fn workload(name: &str) -> Workload {
 }
 
 fn images(name: &str, tag: &str) -> Images {
-    Images::from([("app".to_owned(), format!("registry.example/shop/{name}:{tag}"))])
+    Images::from_iter([("app".to_owned(), format!("registry.example/shop/{name}:{tag}"))])
 }
 
 /// Serves the console on loopback, on port 8080 or any free one, and returns its address. `None` if no port can be
@@ -250,6 +252,7 @@ async fn serve(
     shows: &StatusBoard,
     clock: &Arc<dyn Clock>,
     policies: Vec<Policy>,
+    dead_letters: Arc<dyn DeadLetters>,
     heartbeat: watch::Receiver<Stopwatch>,
     intake: mpsc::Sender<crate::ports::Delivery>,
     stop: &CancellationToken,
@@ -267,12 +270,16 @@ async fn serve(
     let metrics = crate::metrics::install().ok()?;
     let (_, conditions) = watch::channel(Vec::new());
     let shown = http::Shown {
+        cluster: "demo".into(),
         view: shows.watch(),
         ages: shows.ages(),
         courses: shows.courses(),
         clock: Arc::clone(clock),
         config: watch::channel(None).1,
         policies: watch::channel(policies).1,
+        models: None,
+        dead_letters: Some(dead_letters),
+        arms: None,
         conditions,
         heartbeat,
         metrics,
@@ -311,6 +318,7 @@ async fn ask(intake: &EmbeddedIntake, story: &Story, now: Timestamp) -> anyhow::
         model: None,
         prompt: None,
         tools: None,
+        traceparent: None,
         reason: Some(story.summary.to_owned()),
     };
     let event = wrap(REQUESTED, "/demo", story.name, now, &key, serde_json::to_value(&request)?);

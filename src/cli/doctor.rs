@@ -24,15 +24,17 @@ pub struct DoctorArgs {
 /// The findings can't be printed.
 pub async fn run(args: &DoctorArgs, common: &Common) -> anyhow::Result<u8> {
     telemetry::install_tls();
+    let mut cluster = None;
     let mut findings = match config::load(&common.sources()) {
         Ok(config) => {
             let mut findings = check::of_config(&config);
             findings.extend(check::online(&config).await);
+            cluster = Some(config.cluster);
             findings
         }
         Err(report) => check::report_findings(&report),
     };
-    findings.extend(daemon::findings(&common.api).await);
+    findings.extend(daemon::findings(&common.api, cluster.as_deref()).await);
     if args.json || common.output == Output::Json {
         print(&(serde_json::to_string_pretty(&findings).context("can't encode the findings as JSON")? + "\n"));
     } else {

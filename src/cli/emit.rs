@@ -4,7 +4,6 @@
 //! derived from the content and the time; to send the *same* event again, pass the id that the first attempt printed with
 //! `--id`. Standard output has the rollout's id, which `status` and `why` take.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +79,9 @@ pub(super) struct Common {
     /// Ignore the event after this instant, as in 2026-01-31T12:00:00Z
     #[arg(long, global = true, value_name = "TIME")]
     pub(super) expires: Option<Timestamp>,
+    /// Trace that the rollout continues, as W3C's traceparent
+    #[arg(long, global = true, env = "TRACEPARENT")]
+    pub(super) traceparent: Option<String>,
     /// Kafka brokers, as host:port separated by commas (default: kafka.brokers)
     #[arg(long, global = true, conflicts_with_all = ["url", "print"])]
     brokers: Option<String>,
@@ -364,6 +366,7 @@ fn compose(command: EmitCommand, common: &Common, now: Timestamp, workload: Reso
         event.data["customData"] = custom;
     }
     event.expirytime = common.expires;
+    event.traceparent = common.traceparent.clone().filter(|traceparent| !traceparent.is_empty());
     if ty != DEPLOYED {
         event.partitionkey = Some(subject);
     }
@@ -443,6 +446,7 @@ fn request_parts(args: RequestArgs, resolved: Resolve<'_>) -> anyhow::Result<Par
         model,
         prompt,
         tools,
+        traceparent: None,
         reason,
     };
     check_images(&request)?;
@@ -452,7 +456,7 @@ fn request_parts(args: RequestArgs, resolved: Resolve<'_>) -> anyhow::Result<Par
 }
 
 fn by_container(pairs: Vec<(String, String)>) -> anyhow::Result<Images> {
-    let mut images = BTreeMap::new();
+    let mut images = Images::new();
     for (container, image) in pairs {
         if let Some(first) = images.insert(container.clone(), image) {
             bail!("container {container} is named twice, first with {first}; name it once");

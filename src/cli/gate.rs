@@ -21,6 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::digests::{digest, of_file};
+use super::table::counted;
 use super::workload::WorkloadArg;
 use super::{Common, Output, emit, print, tell};
 use crate::clock::{Clock as _, SystemClock};
@@ -408,8 +409,9 @@ fn show_suite(loaded: &LoadedSuite, common: &Common) -> anyhow::Result<()> {
         } else {
             String::new()
         };
-        let (cases, repeats) = (dataset.cases.len(), gate.repeats);
-        text += &format!("{}: {cases} cases, each {repeats} times, {}{few}\n", gate.name, &dataset.sha256[..12]);
+        let cases = counted(dataset.cases.len(), "case", "cases");
+        let times = if gate.repeats == 1 { "once".to_owned() } else { format!("{} times", gate.repeats) };
+        text += &format!("{}: {cases}, each {times}, {}{few}\n", gate.name, &dataset.sha256[..12]);
     }
     text += &format!(
         "{}: {requests} requests to the target and the stable; the budget is {}\npin: {}\n",

@@ -77,7 +77,7 @@ struct ImportReport<'a> {
 /// # Errors
 /// A file can't be read, none of the objects gives a policy, or the file to be written exists.
 pub fn run(args: &ImportArgs, common: &Common) -> anyhow::Result<u8> {
-    proposal::refuse_existing(args.to.as_deref(), args.force)?;
+    proposal::check_target(args.to.as_deref(), args.force)?;
     let (objects, unreadable) = read(&args.files)?;
     let mut conversion = convert(&objects);
     conversion.objects.extend(unreadable);
@@ -96,7 +96,7 @@ pub fn run(args: &ImportArgs, common: &Common) -> anyhow::Result<u8> {
             print(&(serde_json::to_string_pretty(&report).context("can't encode the report as JSON")? + "\n"));
         }
         Output::Table => {
-            tell(&render(&conversion.objects, &findings));
+            tell(&(render(&conversion.objects, &findings) + NEXT));
             proposal::put(&toml, args.to.as_deref(), args.force)?;
         }
     }
@@ -220,9 +220,12 @@ fn render(objects: &[ImportedObject], findings: &[CheckFinding]) -> String {
     if !findings.is_empty() {
         text += &check::render(findings, false);
     }
-    text + "Next: read the comments of the configuration, then `bellwether check --online`. `bellwether backtest --import` compares the \
-            decisions on your own counts.\n"
+    text
 }
+
+/// The last line of the report, if there is a configuration.
+const NEXT: &str = "Next: read the comments of the configuration, then `bellwether check --online`. `bellwether backtest --import` \
+                    compares the decisions on your own counts.\n";
 
 #[cfg(test)]
 mod tests;

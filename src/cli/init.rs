@@ -106,7 +106,7 @@ fn unsupported(kind: &str, name: &str) -> String {
 /// The cluster or Prometheus can't be read, the workload does not exist or is of an unsupported kind, or the file exists.
 pub async fn run(args: &InitArgs, common: &Common) -> anyhow::Result<u8> {
     let target = Target::parse(&args.scope)?;
-    proposal::refuse_existing(args.to.as_deref(), args.force)?;
+    proposal::check_target(args.to.as_deref(), args.force)?;
     let mut config = config::load(&common.sources()).map_err(|report| anyhow!("{report}"))?;
     target.cluster().clone_into(&mut config.cluster);
     config.kubernetes.namespaces = vec![target.namespace().to_owned()];

@@ -21,6 +21,7 @@ use bellwether_core::engine::Engine;
 use bellwether_core::time::Span;
 use clap::{Args, Subcommand};
 
+use super::table::counted;
 use super::{Common, print};
 use crate::adapters::kafka::Kafka;
 use crate::adapters::kafka::position::{self, PositionFacts, PositionProblem};
@@ -204,9 +205,12 @@ fn describe(entries: &BTreeMap<String, Vec<u8>>, cluster: &str) -> anyhow::Resul
         return Ok("no entries".to_owned());
     }
     let (ledger, Epoch(epoch)) = Ledger::restore(entries, Engine::new(cluster.to_owned(), Vec::new(), Span::ZERO))?;
-    let (entries, workloads, unreadable) = (entries.len(), ledger.engine().states().count(), ledger.isolated().len());
+    let (entries, workloads) = (entries.len(), ledger.engine().states().count());
     Ok(format!(
-        "{entries} entries of cluster {cluster} in epoch {epoch}, of {workloads} workloads and {unreadable} unreadable ones"
+        "{} of cluster {cluster} in epoch {epoch}, of {} and {}",
+        counted(entries, "entry", "entries"),
+        counted(workloads, "workload", "workloads"),
+        counted(ledger.isolated().len(), "unreadable one", "unreadable ones")
     ))
 }
 
@@ -290,7 +294,9 @@ async fn forget(journals: &dyn Journals, cluster: &str, workload: &str) -> anyho
     let puts: Vec<_> = keys.map(|key| (key, None)).collect();
     let removed = puts.len();
     journal.commit(Batch { puts, ..Batch::default() }).await.with_context(failed)?;
-    Ok(format!("{removed} entries of {workload} are removed; its next rollout takes over the objects in the cluster"))
+    let are = if removed == 1 { "is" } else { "are" };
+    let removed = counted(removed, "entry", "entries");
+    Ok(format!("{removed} of {workload} {are} removed; its next rollout takes over the objects in the cluster"))
 }
 
 #[cfg(test)]

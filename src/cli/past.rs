@@ -5,7 +5,7 @@
 //! the restarts of such a process are unknown. Its counts before its first scrape are therefore left out in both arms, and
 //! a decrease of its counters is a gap.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -21,7 +21,7 @@ use crate::cli::check::when_listed;
 use crate::cli::run::sampling_options;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::ports::{Metrics, PodDirectory, PodFacts};
+use crate::ports::{Metrics, PodDirectory, PodFacts, pod_hash};
 use crate::sampling::{Options, grid, history};
 use crate::telemetry;
 
@@ -115,16 +115,10 @@ impl PastPods {
     /// Returns the facts that the name of a pod of the workload contains (`DEPLOYMENT-HASH-SUFFIX`); `None` for pods of
     /// other workloads.
     fn by_name(&self, pod: &str) -> Option<Arc<PodFacts>> {
-        let rest = pod.strip_prefix(&self.name)?.strip_prefix('-')?;
-        let (rest, uid) = match rest.strip_prefix("canary-") {
-            Some(rest) => (rest, CANARY),
-            None => (rest, &*self.stable),
-        };
-        let (hash, suffix) = rest.split_once('-')?;
-        let is_generated = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let (deployment_uid, pod_hash) = (uid.to_owned(), hash.to_owned());
-        let facts = PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() };
-        (is_generated(hash) && is_generated(suffix)).then(|| facts.into())
+        let canary = format!("{}-canary", self.name);
+        let owners = [(&canary, CANARY), (&self.name, &*self.stable)];
+        let (hash, uid) = owners.into_iter().find_map(|(owner, uid)| Some((pod_hash(pod, owner)?, uid)))?;
+        Some(PodFacts::by_name(uid, hash).into())
     }
 }
 
@@ -141,6 +135,8 @@ impl PodDirectory for PastPods {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bellwether_core::ids::WorkloadKind;
     use bellwether_lab::plan::CheckTraffic;
 

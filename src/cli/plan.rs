@@ -11,7 +11,7 @@ use bellwether_core::measure::metric::{RawLimit, Unit};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 use bellwether_lab::plan::{CheckPlan, CheckTraffic, RolloutForecast, RolloutPlan};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::past::PastRequest;
 use super::table::table;
@@ -25,12 +25,16 @@ const HOUR: Span = Span::from_secs(3600);
 
 /// The arguments of `plan`.
 #[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("traffic").required(true).args(["workload", "rps"]),
+    after_help = "Examples:\n  bellwether plan --workload shop/checkout\n  bellwether plan --policy shop --rps 100 --share 0.1%"
+)]
 pub struct PlanArgs {
     /// Policy to plan with; without it, the one that selects the workload, or the only one.
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// Workload whose traffic of the last hour is read, as namespace/name.
-    #[arg(long, value_name = "WORKLOAD", required_unless_present = "rps", conflicts_with = "rps")]
+    #[arg(long, value_name = "WORKLOAD")]
     workload: Option<WorkloadArg>,
     /// Requests per second, instead of measured traffic.
     #[arg(long, value_name = "N", requires = "share")]

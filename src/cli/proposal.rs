@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use bellwether_core::measure::metric::Metric;
 use bellwether_core::time::Span;
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use super::print;
@@ -87,17 +88,29 @@ pub fn step_table(weight: &str, min_time: &str) -> String {
     format!("[[policy.step]]\nweight = \"{weight}\"\nmin-time = \"{min_time}\"\n")
 }
 
-/// Checks that a file may be written.
+/// Checks that a file may be written, before there is something to write.
 ///
 /// # Errors
-/// It exists and must not be replaced.
-pub fn refuse_existing(path: Option<&Path>, force: bool) -> anyhow::Result<()> {
-    match path {
-        Some(path) if path.exists() && !force => {
-            bail!("{} exists; name another file, or replace it with --force", path.display())
-        }
-        _ => Ok(()),
+/// It is a folder, its folder does not exist or can't be written, or it exists and must not be replaced.
+pub fn check_target(path: Option<&Path>, force: bool) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let shown = path.display();
+    if path.is_dir() {
+        bail!("{shown} is a folder; name a file in it, as in {}", path.join("bellwether.toml").display());
     }
+    if path.exists() && !force {
+        bail!("{shown} exists; name another file, or replace it with --force");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("{shown} can't be written: there is no folder {}; make it, or name another file", folder.display());
+    }
+    let place = if path.exists() { path } else { folder };
+    access(place, Access::WRITE_OK).with_context(|| not_written(path))
+}
+
+fn not_written(path: &Path) -> String {
+    format!("{} can't be written; name a file in a folder that you may write", path.display())
 }
 
 /// Writes a proposal to a file, or to standard output.
@@ -117,14 +130,37 @@ pub fn put(text: &str, path: Option<&Path>, force: bool) -> anyhow::Result<()> {
     } else {
         options.create_new(true)
     };
-    let mut file =
-        options.open(path).with_context(|| format!("{} can't be written; is it there already?", path.display()))?;
+    let mut file = options.open(path).with_context(|| match path.exists() && !force {
+        true => format!("{} exists; name another file, or replace it with --force", path.display()),
+        false => not_written(path),
+    })?;
     file.write_all(text.as_bytes()).with_context(|| format!("{} can't be written", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_can_not_be_written_is_refused_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, new) = (folder.path().join("a.toml"), folder.path().join("b.toml"));
+        std::fs::write(&there, "").unwrap();
+        let refused = |path: &Path, force| {
+            check_target(Some(path), force).map_err(|error| error.to_string()).err().unwrap_or_default()
+        };
+        assert_eq!((refused(&new, false).as_str(), refused(&there, true).as_str()), ("", ""));
+        assert!(check_target(None, false).is_ok());
+        for (path, part) in [
+            (there.clone(), "exists; name another file, or replace it with --force"),
+            (folder.path().to_owned(), "is a folder; name a file in it, as in"),
+            (folder.path().join("none/b.toml"), "there is no folder"),
+        ] {
+            let why = refused(&path, false);
+            assert!(why.starts_with(&path.display().to_string()) && why.contains(part), "{why}");
+        }
+        assert!(put("x", Some(&there), false).unwrap_err().to_string().contains("replace it with --force"));
+    }
 
     #[test]
     fn numbers_and_times_are_written_as_a_policy_reads_them() {

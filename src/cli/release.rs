@@ -105,13 +105,15 @@ fn outcome(workload: &Workload, split: &Split) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::ids::Images;
+
     use super::*;
 
     fn split(available: u32, replicas: u32) -> Split {
         Split {
             replicas,
             available,
-            images: [("app".to_owned(), "registry/shop/web:1.7".to_owned())].into(),
+            images: Images::from_iter([("app".to_owned(), "registry/shop/web:1.7".to_owned())]),
             shares: vec![("HTTPRoute shop/web".to_owned(), "30 %".to_owned())],
             canary: Some("web-canary".to_owned()),
         }

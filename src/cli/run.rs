@@ -24,6 +24,7 @@ use crate::access::Access;
 use crate::adapters::kubernetes::Kubernetes;
 use crate::adapters::prometheus::{Prometheus, PrometheusForPreparing};
 use crate::adapters::registry::RegistryModels;
+use crate::adapters::registry::directory::RegistryDirectory;
 use crate::clock::jumps::{self, Jump};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::{self, Config};
@@ -36,6 +37,7 @@ use crate::health::Health;
 use crate::http::{self, SHORTEST_PROXY_SECRET, Senders, Shown, SignInProxy, Starting};
 use crate::perform::Executor;
 use crate::ports::Wake;
+use crate::sampling::arms::NamedArms;
 use crate::sampling::probe::Prober;
 use crate::sampling::{self, Sampler};
 use crate::secret;
@@ -84,7 +86,9 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let mut tasks = Tasks::default();
     let (conditions_now, conditions) = watch::channel(readiness::at_start());
     let opening = Backend::open(&config, wakes.clone(), &decoding, &mut tasks, &conditions_now);
-    let while_starting = Starting { conditions: conditions.clone(), metrics: metrics.clone() };
+    let named: Arc<str> = config.cluster.as_str().into();
+    let while_starting =
+        Starting { cluster: Arc::clone(&named), conditions: conditions.clone(), metrics: metrics.clone() };
     let opened = starting::serve_while(opening, &listener, &config.http, while_starting, &stop).await?;
     let Some(mut backend) = opened else { return Ok(exit::OK) };
 
@@ -98,10 +102,12 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     let sampling = sampling_options(&config);
     let preparing = Arc::new(PrometheusForPreparing(prometheus.clone()));
     let prober = Prober::new(preparing, Arc::new(cluster.clone()), Arc::clone(&clock), sampling);
-    let models = RegistryModels::new(config.registry.clone(), Arc::clone(&clock));
+    let arms = NamedArms::new(prometheus.clone(), Arc::clone(&clock), config.cluster.clone(), sampling);
+    let models = Arc::new(RegistryModels::new(config.registry.clone(), Arc::clone(&clock)));
+    let directory = RegistryDirectory::new(Arc::clone(&models));
     let mut sinks = sinks::open(&config)?;
     sinks.push(Arc::new(cluster.events()));
-    let executor = Executor::new(Arc::new(cluster.clone()), Arc::new(prober), Arc::new(models), sinks);
+    let executor = Executor::new(Arc::new(cluster.clone()), Arc::new(prober), models, sinks);
     let engine = Engine::new(config.cluster.clone(), config.policies.clone(), config.kafka.events_retention);
     let (heartbeat, beat) = watch::channel(Stopwatch::start());
     let health = Health::default();
@@ -145,12 +151,16 @@ pub async fn run(_: RunArgs, common: &Common) -> anyhow::Result<u8> {
     });
     let intake = backend.http_intake();
     let shown = Shown {
+        cluster: named,
         view: shows.watch(),
         ages: shows.ages(),
         courses: shows.courses(),
         clock: shown_clock,
         config: config_shown,
         policies: policies_shown,
+        models: Some(Arc::new(directory)),
+        dead_letters: Some(backend.dead_letters()),
+        arms: Some(Arc::new(arms)),
         conditions,
         heartbeat: beat,
         metrics,

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use bellwether_core::ids::{EffectId, RolloutId, Weight, Workload, digest};
 use bellwether_core::input::effect::{Act, Effect, Notify};
 use bellwether_core::input::notification::{
-    IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts, Subscription,
+    IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts, RolloutTrace, Subscription,
 };
 use bellwether_core::time::Timestamp;
 use clap::Args;
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::check::{self, CheckFinding};
 use super::{Common, Output, print, table, with_causes};
-use crate::adapters::sinks::SinkOptions;
+use crate::adapters::sinks::{Connections, SinkOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::exit;
@@ -61,8 +61,10 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Vec<DynSink>> {
 
 /// Opens each sink that the configuration names, without a call to any of them.
 pub(super) fn opened(config: &Config) -> Vec<OpenedSink> {
+    let connections = Connections { topics: &config.kafka };
     let open = |provider: &'static str, name: &str, section: String, options: &dyn SinkOptions| {
-        let sink = options.open(name).with_context(|| format!("section [{section}] of the configuration"));
+        let sink =
+            options.open(name, &connections).with_context(|| format!("section [{section}] of the configuration"));
         OpenedSink { provider, name: name.to_owned(), section, sink: sink.map(DynSink::from) }
     };
     let slack = config.slack.is_set().then(|| open("slack", "slack", "slack".to_owned(), &config.slack));
@@ -119,8 +121,7 @@ fn list(config: &Config, sinks: Vec<OpenedSink>, output: Output) -> anyhow::Resu
     let mut lines = Vec::new();
     for OpenedSink { provider, name, sink, .. } in sinks {
         let receives = sink?.sink().subscription;
-        let told =
-            config.policies.iter().filter(|policy| receives == Subscription::Decisions || policy.notifies(&name));
+        let told = config.policies.iter().filter(|policy| receives.is_log() || policy.notifies(&name));
         let policies = told.map(|policy| policy.name.clone()).collect();
         lines.push(SinkLine { name, provider, receives, policies });
     }
@@ -157,10 +158,14 @@ async fn test(config: &Config, name: &str, sink: anyhow::Result<DynSink>) -> Che
 async fn send_test(cluster: &str, sink: &DynSink, now: Timestamp) -> Result<(), NotificationError> {
     let of = sink.sink();
     let changes = match of.subscription {
-        Subscription::Incidents => vec![Some(IncidentChange::Open), Some(IncidentChange::Resolve)],
-        Subscription::Decisions | Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final => {
-            vec![None]
+        Subscription::Incidents | Subscription::Changes => {
+            vec![Some(IncidentChange::Open), Some(IncidentChange::Resolve)]
         }
+        Subscription::Decisions
+        | Subscription::Traces
+        | Subscription::Messages
+        | Subscription::NeedsAPerson
+        | Subscription::Final => vec![None],
     };
     let id = &digest(&[&now.to_string()])[..10];
     let refused = |error| NotificationError::Refused(format!("the name of the cluster can't be used: {error}"));
@@ -194,10 +199,17 @@ fn test_notification(cluster: &str, id: &str, incident: Option<IncidentChange>, 
             ending: None,
             weight: Weight::ZERO,
             policy: "test".to_owned(),
+            image: None,
         },
         incident,
         note: Some(Note { warning: false, reason: "Test".to_owned(), text: message.title.clone() }),
         message: Some(message),
+        trace: Some(Box::new(RolloutTrace {
+            traceparent: None,
+            started: now,
+            phases: Vec::new(),
+            why: "A person has called `bellwether sinks --test`.".to_owned(),
+        })),
     }
 }
 

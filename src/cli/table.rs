@@ -2,6 +2,11 @@
 
 use std::io::IsTerminal;
 
+/// Returns a number with its noun, as in `1 record` and `2 records`.
+pub fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Formats rows under their headings. Each column is as wide as its widest cell.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |cell: &str| cell.chars().count();

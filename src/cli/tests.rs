@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::engine::view::{CheckView, DecisionView, RolloutView};
-use bellwether_core::ids::Weight;
+use bellwether_core::ids::{Images, Weight};
 use bellwether_core::time::{Span, Timestamp};
 use bellwether_lab::plan::{CheckTraffic, RolloutForecast};
 use clap::CommandFactory;
@@ -21,8 +21,9 @@ pub(crate) fn rollout() -> RolloutView {
     RolloutView {
         id: "web-0123456789".to_owned(),
         workload: "prod/shop/Deployment/web".to_owned(),
-        from: [("app".to_owned(), "ghcr.io/acme/web:1.7.3".to_owned())].into(),
-        to: [("app".to_owned(), "ghcr.io/acme/web:1.8.0".to_owned())].into(),
+        from: Images::from_iter([("app".to_owned(), "ghcr.io/acme/web:1.7.3".to_owned())]),
+        to: Images::from_iter([("app".to_owned(), "ghcr.io/acme/web:1.8.0".to_owned())]),
+        requested: Some("ghcr.io/acme/web:1.8.0".to_owned()),
         policy: "web".to_owned(),
         mode: "enforce".to_owned(),
         phase: "step".to_owned(),
@@ -153,6 +154,7 @@ fn why_prints_the_numbers_of_each_check_the_decisions_and_the_next_step() {
             shop/web  1.7.3 → 1.8.0  rolled-back, step 2 of 3 at 25 % (24.7 %), since 2026-03-01T03:07:41Z
             errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
 
+            Checks when the end was decided:
             CHECK   CANARY                 STABLE  LIMIT  N     WINDOW  VERDICT
             errors  4.88 % (3.9 % to 6 %)  0.44 %  ≤ 1 %  2418  5m      regressed
 

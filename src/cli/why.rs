@@ -82,7 +82,7 @@ pub fn explain(rollout: &RolloutView, colours: bool) -> String {
                 ]
             })
             .collect();
-        text += "\n";
+        text += if rollout.ended.is_some() { "\nChecks when the end was decided:\n" } else { "\n" };
         text += &table(&["CHECK", "CANARY", "STABLE", "LIMIT", "N", "WINDOW", "VERDICT"], &rows);
     }
     if !rollout.history.is_empty() {

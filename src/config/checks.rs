@@ -6,7 +6,7 @@ use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
 
 use super::Config;
-use super::layers::ProblemCollector;
+use super::problems::ProblemCollector;
 use crate::journal::JournalKind;
 use crate::ledger::is_reserved;
 

@@ -1,22 +1,19 @@
 //! The layers of the configuration, merged into one tree in which each value has its origin.
 //!
-//! figment merges the layers and remembers each value's layer. It knows no lines, and it stops at the first error. So
-//! each file is kept with its text, for the lines; and after an error the value is removed from the tree and the tree is
-//! read again, for the next error. An error that follows from a removed value is not reported a second time.
+//! figment merges the layers and remembers each value's layer. It knows no lines, so each file is kept with its text.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use figment::error::Kind;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
-use serde::de::DeserializeOwned;
 
 use super::embedded::{DEFAULT, PRESETS};
+use super::messages;
 use super::places::{SourceFile, position};
 use super::report::{ConfigProblem, ConfigReport, SourcePlace};
 use super::sources::Sources;
-use super::{messages, secrets};
+use super::tree::nearest;
 
 /// One layer: its values, and the name that problems show.
 #[derive(Clone)]
@@ -42,7 +39,7 @@ pub(super) struct Layers {
     pub(super) tree: Value,
     files: Vec<SourceFile>,
     /// Problems of flags and presets. The other layers can be read nevertheless.
-    layer_problems: Vec<ConfigProblem>,
+    pub(super) layer_problems: Vec<ConfigProblem>,
 }
 
 impl Layers {
@@ -89,55 +86,6 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Returns the tree as a `T`, without the values that can't be read, and the problems of those. `None` in place of
-    /// the `T` if an error names no value that could be removed.
-    pub(super) fn deserialize<T: DeserializeOwned>(&self) -> (Option<T>, ProblemCollector<'_>) {
-        let mut collector = ProblemCollector {
-            layers: self,
-            problems: self.layer_problems.clone(),
-            removed: self.metrics_of_unknown_presets(),
-            refused: BTreeSet::new(),
-        };
-        let mut tree = self.tree.clone();
-        loop {
-            match tree.deserialize::<T>() {
-                Ok(value) => return (Some(value), collector),
-                Err(error) => {
-                    let path = collector.original_path(&error.path);
-                    if !collector.was_removed_or_misspelt(&path, &error.kind) {
-                        collector.problems.push(self.type_problem(&path, &error));
-                    }
-                    // Each round removes a value, so the loop ends.
-                    if !remove(&mut tree, &error.path) {
-                        return (None, collector);
-                    }
-                    collector.removed.insert(path);
-                }
-            }
-        }
-    }
-
-    /// Returns one path of a metric for each unknown preset, to be treated as removed: a check that names a metric of
-    /// such a preset is not at fault. The metric's name is a placeholder.
-    fn metrics_of_unknown_presets(&self) -> BTreeSet<Vec<String>> {
-        let presets =
-            self.layer_problems.iter().filter(|problem| problem.path.first().is_some_and(|key| key == "presets"));
-        presets.map(|problem| vec!["metric".to_owned(), problem.message.clone()]).collect()
-    }
-
-    fn type_problem(&self, path: &[String], error: &Error) -> ConfigProblem {
-        let message = if secrets::is_secret(path) {
-            "this is not a text".to_owned()
-        } else {
-            messages::explain(path, &error.kind)
-        };
-        ConfigProblem {
-            place: self.place(path, messages::is_about_the_key(&error.kind)),
-            path: self.path_within_file(path),
-            message,
-        }
-    }
-
     /// Returns the place at which the value at `path` was written, or its key if `key`. If there is no such value, it is
     /// the place of the innermost table around it.
     pub(super) fn place(&self, path: &[String], key: bool) -> SourcePlace {
@@ -153,7 +101,7 @@ impl Layers {
     }
 
     /// Returns `path` as it is within its file: policies are counted from 0 in each file.
-    fn path_within_file(&self, path: &[String]) -> Vec<String> {
+    pub(super) fn path_within_file(&self, path: &[String]) -> Vec<String> {
         let mut local = path.to_vec();
         if let [first, index, ..] = path
             && first == "policy"
@@ -165,158 +113,6 @@ impl Layers {
             local[1] = before.to_string();
         }
         local
-    }
-}
-
-/// The problems so far. A problem that follows from an earlier one is left out.
-pub(super) struct ProblemCollector<'a> {
-    layers: &'a Layers,
-    problems: Vec<ConfigProblem>,
-    /// Paths of the values that were removed from the tree because they could not be read.
-    removed: BTreeSet<Vec<String>>,
-    /// Paths of the values that could be read and were refused by a check.
-    refused: BTreeSet<Vec<String>>,
-}
-
-impl ProblemCollector<'_> {
-    /// Adds a problem of a value that could be read, unless it follows from an earlier problem.
-    pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
-        let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        let path = self.original_path(&path);
-        let is_consequence = self.is_consequence(&path);
-        self.refused.insert(path.clone());
-        if !is_consequence {
-            let place = self.layers.place(&path, false);
-            let path = self.layers.path_within_file(&path);
-            self.problems.push(ConfigProblem { place, path, message: message.into() });
-        }
-    }
-
-    /// Adds a problem for each secret that was written into a file or a flag.
-    pub(super) fn add_misplaced_secrets(&mut self) {
-        for path in secrets::ENVIRONMENT_ONLY.iter().flat_map(|pattern| matching(&self.layers.tree, pattern)) {
-            let place = self.layers.place(&path, true);
-            if !matches!(&place, SourcePlace::Named(name) if name.starts_with("environment variable")) {
-                let key = path.last().map_or("", String::as_str);
-                let message = format!(
-                    "a secret does not belong here; write it to a file of its own and name that in `{key}-file`"
-                );
-                self.problems.push(ConfigProblem { place, path, message });
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    pub(super) fn into_report(self) -> ConfigReport {
-        ConfigReport::new(self.problems)
-    }
-
-    /// Returns whether the error is about a missing key that was removed, or that is there with a misspelt name.
-    fn was_removed_or_misspelt(&self, path: &[String], kind: &Kind) -> bool {
-        let Kind::MissingField(name) = kind else { return false };
-        self.removed.iter().any(|removed| {
-            removed.len() == path.len() + 1
-                && removed.starts_with(path)
-                && removed.last().is_some_and(|last| messages::is_similar(last, name))
-        })
-    }
-
-    /// Returns whether a problem at `path` may follow from a value that was removed.
-    fn is_consequence(&self, path: &[String]) -> bool {
-        // A step that names a wrong check of its policy is not at fault.
-        let is_check =
-            |other: &Vec<String>| other.starts_with(&path[..2]) && other.get(2).is_some_and(|key| key == "check");
-        if path.iter().any(|key| key == "checks") && self.removed.iter().chain(&self.refused).any(is_check) {
-            return true;
-        }
-        self.removed.iter().any(|removed| {
-            let around = &removed[..removed.len() - 1];
-            let is_metric_or_policy = removed[0] == "policy" || removed[0] == "metric";
-            let is_item = removed.last().is_some_and(|last| last.parse::<usize>().is_ok());
-            path.starts_with(removed)
-                // A table of a metric or policy may lack a key only because that was removed.
-                || (is_metric_or_policy && path.len() == removed.len() && path.starts_with(around))
-                // A list may be empty only because an item was removed.
-                || (is_item && path == around)
-                // A check may name a metric that was removed.
-                || (removed[0] == "metric" && path.last().is_some_and(|key| key == "metric"))
-        })
-    }
-
-    /// Returns a path in the tree without the removed values as the path in the original tree: removed items shift the
-    /// indices of a list.
-    fn original_path(&self, path: &[String]) -> Vec<String> {
-        let mut original: Vec<String> = Vec::new();
-        for key in path {
-            let mut key = key.clone();
-            if let Ok(mut index) = key.parse::<usize>() {
-                let mut removed_indices: Vec<usize> = self
-                    .removed
-                    .iter()
-                    .filter(|removed| removed.len() == original.len() + 1 && removed.starts_with(&original))
-                    .filter_map(|removed| removed.last()?.parse().ok())
-                    .collect();
-                removed_indices.sort_unstable();
-                index +=
-                    removed_indices.into_iter().fold(0, |shift, removed| shift + usize::from(removed <= index + shift));
-                key = index.to_string();
-            }
-            original.push(key);
-        }
-        original
-    }
-}
-
-/// Returns the paths of the values that a pattern leads to, in which `*` stands for any key.
-fn matching(tree: &Value, pattern: &[&str]) -> Vec<Vec<String>> {
-    let Some((first, rest)) = pattern.split_first() else { return vec![Vec::new()] };
-    let Value::Dict(_, dict) = tree else { return Vec::new() };
-    let inner = dict.iter().filter(|(key, _)| *first == "*" || key == first);
-    inner
-        .flat_map(|(key, value)| matching(value, rest).into_iter().map(move |path| [vec![key.clone()], path].concat()))
-        .collect()
-}
-
-/// Returns the value at `path`, or the innermost value around it, and the number of keys of `path` that are missing.
-fn nearest<'v>(tree: &'v Value, path: &[String]) -> (&'v Value, usize) {
-    let mut value = tree;
-    for (depth, key) in path.iter().enumerate() {
-        let inner = match value {
-            Value::Dict(_, dict) => dict.get(key),
-            Value::Array(_, items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
-            Value::String(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => None,
-        };
-        match inner {
-            Some(inner) => value = inner,
-            None => return (value, path.len() - depth),
-        }
-    }
-    (value, 0)
-}
-
-/// Removes the value at `path` from the tree; returns `false` if there is none.
-fn remove(tree: &mut Value, path: &[String]) -> bool {
-    match (tree, path) {
-        (Value::Dict(_, dict), [last]) => dict.remove(last).is_some(),
-        (Value::Array(_, items), [last]) => match last.parse::<usize>() {
-            Ok(index) if index < items.len() => {
-                items.remove(index);
-                true
-            }
-            _ => false,
-        },
-        (Value::Dict(_, dict), [key, rest @ ..]) => match dict.get_mut(key) {
-            // A text or a number has no inner value to remove, so it is removed itself.
-            Some(inner) => remove(inner, rest) || dict.remove(key).is_some(),
-            None => false,
-        },
-        (Value::Array(_, items), [key, rest @ ..]) => {
-            key.parse::<usize>().ok().and_then(|index| items.get_mut(index)).is_some_and(|inner| remove(inner, rest))
-        }
-        _ => false,
     }
 }
 

@@ -31,7 +31,10 @@ pub(super) fn explain(path: &[String], kind: &Kind) -> String {
         Kind::UnknownVariant(name, known) => unknown("value", name, known),
         Kind::MissingField(name) => format!("`{name}` is missing here, and it has no default"),
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
-            format!("{} is not {}", show(actual), expectation(expected))
+            match range(expected).filter(|_| is_number(actual)) {
+                Some((least, most)) => format!("{} is not a whole number from {least} to {most}", show(actual)),
+                None => format!("{} is not {}", show(actual), expectation(expected)),
+            }
         }
         Kind::Message(message) if message.contains("untagged enum RawLimit") => {
             "a limit is a number, or a text with its unit, as in \"5%\" or \"500ms\"".to_owned()
@@ -53,11 +56,7 @@ fn with_remedy(path: &[String], message: &str) -> String {
 /// Returns the text for a name that is not one of `known`: the most similar known name, or all of them. `noun` is the
 /// kind of the name, such as "key".
 pub(super) fn unknown(noun: &str, name: &str, known: &[&str]) -> String {
-    let similar = known
-        .iter()
-        .filter(|known| is_similar(name, known))
-        .min_by_key(|known| strsim::damerau_levenshtein(name, known));
-    match similar {
+    match similar(name, known) {
         Some(similar) => format!("unknown {noun} `{name}`; did you mean `{similar}`?"),
         None if known.is_empty() => format!("unknown {noun} `{name}`"),
         None if known.len() == 1 => format!("unknown {noun} `{name}`; there is only `{}`", known[0]),
@@ -65,9 +64,11 @@ pub(super) fn unknown(noun: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Returns whether `name` may be a misspelling of `known`: at most a third of the letters differ.
-pub(super) fn is_similar(name: &str, known: &str) -> bool {
-    strsim::damerau_levenshtein(name, known) <= known.len().max(name.len()).div_ceil(3)
+/// Returns the known name that `name` may be a misspelling of: at most a third of the letters differ.
+pub(super) fn similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let is_similar = |known: &&&str| distance(known) <= known.len().max(name.len()).div_ceil(3);
+    known.iter().filter(is_similar).min_by_key(distance).copied()
 }
 
 fn show(actual: &Actual) -> String {
@@ -79,7 +80,35 @@ fn show(actual: &Actual) -> String {
         Actual::Str(value) => format!("{value:?}"),
         Actual::Seq => "a list".to_owned(),
         Actual::Map => "a table".to_owned(),
+        Actual::Other(text) => long_integer(text).unwrap_or(text).to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Returns the digits of an integer of more than 64 bits, which serde words as "integer `N` as i128".
+fn long_integer(text: &str) -> Option<&str> {
+    text.strip_prefix("integer `")?.split('`').next()
+}
+
+fn is_number(actual: &Actual) -> bool {
+    match actual {
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) => true,
+        Actual::Other(text) => long_integer(text).is_some(),
+        _ => false,
+    }
+}
+
+/// Returns the least and the greatest number of a type of whole numbers; `None` for another type.
+fn range(expected: &str) -> Option<(i64, u64)> {
+    match expected {
+        "u8" => Some((0, u8::MAX.into())),
+        "u16" => Some((0, u16::MAX.into())),
+        "u32" => Some((0, u32::MAX.into())),
+        "nonzero u32" | "a nonzero u32" => Some((1, u32::MAX.into())),
+        "u64" | "usize" => Some((0, u64::MAX)),
+        "i32" => Some((i32::MIN.into(), i32::MAX as u64)),
+        "i64" => Some((i64::MIN, i64::MAX as u64)),
+        _ => None,
     }
 }
 
@@ -90,6 +119,7 @@ fn expectation(expected: &str) -> String {
         "a sequence" => "a list, as in [\"a\", \"b\"]".to_owned(),
         "a map" => "a table".to_owned(),
         "i32" | "i64" => "a whole number".to_owned(),
+        "nonzero u32" | "a nonzero u32" => "a whole number above 0".to_owned(),
         "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative".to_owned(),
         "f64" => "a number".to_owned(),
         other if other.starts_with("struct ") => "a table".to_owned(),

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::documented::{self, DocumentedKey};
 use super::embedded::PRESETS;
+use super::tree::replace;
 use super::{Config, DEFAULT};
 
 /// A key that no table has.
@@ -207,32 +208,6 @@ impl Probe<'_> {
             }
             _ => json!({ "type": "string" }),
         }
-    }
-}
-
-/// Replaces the value at `place`, or removes it.
-fn replace(tree: &mut Value, place: &[String], value: Option<Value>) {
-    match (tree, place) {
-        (Value::Dict(_, dict), [key]) => match value {
-            Some(value) => drop(dict.insert(key.clone(), value)),
-            None => drop(dict.remove(key)),
-        },
-        (Value::Array(_, items), [key]) => {
-            if let (Some(item), Some(value)) = (key.parse::<usize>().ok().and_then(|at| items.get_mut(at)), value) {
-                *item = value;
-            }
-        }
-        (Value::Dict(_, dict), [key, rest @ ..]) => {
-            if let Some(below) = dict.get_mut(key) {
-                replace(below, rest, value);
-            }
-        }
-        (Value::Array(_, items), [key, rest @ ..]) => {
-            if let Some(below) = key.parse::<usize>().ok().and_then(|at| items.get_mut(at)) {
-                replace(below, rest, value);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -3,10 +3,15 @@
 
 use figment::value::{Dict, Value};
 
+use serde_json::{Value as Json, json};
+
 use super::layers::Layers;
 use super::report::{ConfigReport, SourcePlace};
 use super::secrets;
 use super::sources::Sources;
+
+/// The text in place of a secret.
+const NOT_SHOWN: &str = "(not shown)";
 
 /// Returns the effective configuration as TOML; with `origin`, each line ends with a comment that names its layer.
 ///
@@ -19,6 +24,47 @@ pub fn show(sources: &Sources, origin: bool) -> Result<String, ConfigReport> {
         page.table(&mut Vec::new(), dict, &[]);
     }
     Ok(page.text)
+}
+
+/// Returns the effective configuration as JSON; with `origin`, each value is an object with its `value` and its `origin`.
+///
+/// # Errors
+/// As [`show`].
+pub fn show_json(sources: &Sources, origin: bool) -> Result<Json, ConfigReport> {
+    let layers = Layers::read(sources)?;
+    Ok(json_value(&layers, origin, &mut Vec::new(), &layers.tree))
+}
+
+fn json_value(layers: &Layers, origin: bool, path: &mut Vec<String>, value: &Value) -> Json {
+    let mut below = |key: String, value: &Value| {
+        path.push(key);
+        let json = json_value(layers, origin, path, value);
+        path.pop();
+        json
+    };
+    let plain = match value {
+        Value::Dict(_, dict) => {
+            return dict.iter().map(|(key, value)| (key.clone(), below(key.clone(), value))).collect();
+        }
+        Value::Array(_, items) if is_table(value) => {
+            return items.iter().enumerate().map(|(index, item)| below(index.to_string(), item)).collect();
+        }
+        _ if secrets::is_secret(path) => Json::from(NOT_SHOWN),
+        Value::String(_, text) => Json::from(without_user(text)),
+        // Numbers and lists of plain values are JSON as they are.
+        Value::Array(..) | Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => {
+            serde_json::to_value(value).unwrap_or_default()
+        }
+    };
+    if origin { json!({ "value": plain, "origin": origin_of(layers, path) }) } else { plain }
+}
+
+/// Returns the file and line, or the name of the layer, that a value comes from.
+fn origin_of(layers: &Layers, path: &[String]) -> String {
+    match layers.place(path, true) {
+        SourcePlace::File { path, line, .. } => format!("{}:{line}", path.display()),
+        SourcePlace::Named(name) => name,
+    }
 }
 
 struct Page<'a> {
@@ -64,14 +110,10 @@ impl Page<'_> {
     }
 
     fn line(&mut self, path: &[String], key: &str, value: &Value) {
-        let shown = if secrets::is_secret(path) { "\"(not shown)\"".to_owned() } else { toml_value(value) };
+        let shown = if secrets::is_secret(path) { format!("{NOT_SHOWN:?}") } else { toml_value(value) };
         let line = format!("{} = {shown}", toml_key(key));
         if self.origin {
-            let origin = match self.layers.place(path, true) {
-                SourcePlace::File { path, line, .. } => format!("{}:{line}", path.display()),
-                SourcePlace::Named(name) => name,
-            };
-            self.text.push_str(&format!("{line:<48} # {origin}\n"));
+            self.text.push_str(&format!("{line:<48} # {}\n", origin_of(self.layers, path)));
         } else {
             self.text.push_str(&line);
             self.text.push('\n');

@@ -142,11 +142,60 @@ fn a_consequence_of_a_reported_problem_is_not_reported() {
         GOOD.replace("metric = \"error-rate\"\n", ""),
         GOOD.replace("\"10%\"", "10"),
         format!("{GOOD}checks = [\"error-rate\"]\n").replace("metric =", "metrik ="),
+        GOOD.replace("name = \"web\"", "name = \"web\"\nstrategy = \"none\""),
+        GOOD.replace("metric = \"error-rate\"", "metric = \"error-rate\"\njudge = \"best\"\nwindow = \"1m\""),
+        GOOD.replace("presets = [\"otel-http\"]", "presets = \"otel-http\""),
+        GOOD.replace("weight = \"10%\"", "weight = 90") + "[[policy.step]]\nweight = \"5%\"\nmin-time = \"1m\"\n",
+        format!("{GOOD}[metric.error-rate]\nkind = \"throughputs per s\"\n"),
+        GOOD.replace("name = \"web\"", "name = \"web\"\nnotify = [\"a\"]") + "[sink.slack]\na = 3\n",
+        GOOD.replace("max = \"1%\"", "min = true"),
     ];
     for text in rows {
         let report = report_of(&[("a.toml", &text)], &[], &[]);
         assert!(report.starts_with("1 problem "), "{text}\n{report}");
     }
+}
+
+/// Returns the keys of the problems of a file, in their order.
+fn keys_of(text: &str) -> Vec<String> {
+    let report = load_text("a.toml", text).map_or_else(|report| report, |_| panic!("it has no problem: {text}"));
+    report.problems.iter().map(|problem| messages::key(&problem.path)).collect()
+}
+
+#[test]
+fn a_problem_hides_no_problem_beside_it_and_none_of_a_later_kind() {
+    let policy = |changes: &[(&str, &str)]| {
+        let text = changes.iter().fold(GOOD.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        keys_of(&text)
+    };
+    let no_match = ("match = { namespaces = [\"shop\"], workloads = [\"web\"], images = [\"ghcr.io/acme/*\"] }", "");
+    // A missing key, and a limit that only the check of the whole policy refuses.
+    assert_eq!(policy(&[no_match, ("\"1%\"", "\"500ms\"")]), ["policy[0]", "policy[0].check[0].max"]);
+    // A wrong value, and a value beside it that is too low.
+    assert_eq!(
+        policy(&[("\"10%\"", "\"0%\""), ("\"15m\"", "\"15\"")]),
+        ["policy[0].step[0].weight", "policy[0].step[0].min-time"]
+    );
+    // A misspelt key, and its own value.
+    assert_eq!(
+        policy(&[("min-time = \"15m\"", "min-tme = \"15\"")]),
+        ["policy[0].step[0].min-tme", "policy[0].step[0].min-tme"]
+    );
+    // A metric that is not defined, and the settings of its check.
+    assert_eq!(
+        policy(&[("metric = \"error-rate\"", "metric = \"errors\"\nwindow = \"0s\"\nbreaches = 0")]),
+        ["policy[0].check[0].metric", "policy[0].check[0].window", "policy[0].check[0].breaches"]
+    );
+    // A sink without its topic, the policy that chooses it and one that does not exist, and another section.
+    let sinks = "[sink.cdevents.shop]\ntopc = 3\n[http]\ntimeout = \"0s\"\n";
+    let text = GOOD.replace("name = \"web\"", "name = \"web\"\nnotify = [\"shop\", \"none\"]") + sinks;
+    assert_eq!(
+        keys_of(&text),
+        ["policy[0].notify[1]", "sink.cdevents.shop.topc", "sink.cdevents.shop.topc", "http.timeout"]
+    );
 }
 
 #[test]
@@ -169,6 +218,30 @@ fn problems_of_variables_and_flags_name_them() {
            ╰── write --set section.key=value, as in --set kafka.group=canary
            ╭─[flag --set prometheus.urll]
            ╰── prometheus.urll: unknown key `urll`; did you mean `url`?"#]],
+    );
+}
+
+#[test]
+fn a_number_out_of_its_range_is_told_with_the_range() {
+    let text = "[kafka]\npartitions = 99999999999999999999\nreplication = 3000000000\n[http]\nposts-per-second = 0\n";
+    check(
+        &[("a.toml", text)],
+        &[],
+        &[],
+        &expect![[r#"
+        3 problems in the configuration
+           ╭─[a.toml:2:14]
+         2 │ partitions = 99999999999999999999
+           ·              ─────────┬──────────
+           ·                       ╰── kafka.partitions: 99999999999999999999 is not a whole number from -2147483648 to 2147483647
+           ╭─[a.toml:3:15]
+         3 │ replication = 3000000000
+           ·               ────┬─────
+           ·                   ╰── kafka.replication: 3000000000 is not a whole number from -2147483648 to 2147483647
+           ╭─[a.toml:5:20]
+         5 │ posts-per-second = 0
+           ·                    ┬
+           ·                    ╰── http.posts-per-second: 0 is not a whole number from 1 to 4294967295"#]],
     );
 }
 
@@ -518,6 +591,14 @@ fn the_effective_configuration_is_shown_with_origins_and_without_secrets() {
         webhook = "(not shown)"                          # environment variable BELLWETHER_SLACK__WEBHOOK
     "#]]
     .assert_eq(&shown);
+    let json = with(&[("a.toml", &text)], &env, &["cluster=prod"], |sources| {
+        serde_json::to_string(&show_json(sources, true).unwrap()).unwrap()
+    });
+    assert!(!json.contains("SECRET"), "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["cluster"], serde_json::json!({ "value": "prod", "origin": "flag --set cluster" }));
+    assert_eq!(json["policy"][0]["step"][0]["weight"]["origin"], "a.toml:10");
+    assert_eq!(json["kafka"]["partitions"]["value"], 12);
     let plain = with(&[("a.toml", &text)], &env, &[], |sources| show(sources, false).unwrap());
     let read: Dict = toml::from_str(&plain).unwrap();
     assert_eq!(read["policy"].as_array().map(<[Value]>::len), Some(1), "{plain}");

@@ -33,11 +33,16 @@ pub struct DecodeOptions {
     pub access: Arc<Access>,
 }
 
+/// Returns the source of the events that the daemon of a cluster writes.
+pub fn own_source(cluster: &str) -> String {
+    format!("/bellwether/{cluster}")
+}
+
 impl DecodeOptions {
     /// Returns the options of the daemon of `cluster`, with the source `/bellwether/<cluster>` and without rules.
     pub fn new(cluster: impl Into<String>, mapping: Mapping) -> DecodeOptions {
         let cluster = cluster.into();
-        let own_source = format!("/bellwether/{cluster}");
+        let own_source = own_source(&cluster);
         DecodeOptions { cluster, mapping, own_source, access: Arc::default() }
     }
 
@@ -149,6 +154,8 @@ pub const CLOCK_DIFFERENCE: Span = Span::from_secs(300);
 
 /// The largest data of a request or a verb, in bytes. The journal keeps about five copies of its texts.
 pub const MAX_REQUEST_BYTES: usize = 32 << 10;
+/// The longest `traceparent` that is kept: that of version 00 has 55 bytes.
+const MAX_TRACEPARENT_BYTES: usize = 64;
 
 /// An error of decoding a record, for the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -277,7 +284,7 @@ fn decode_event(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> R
     if let Some(at) = event.expirytime.filter(|at| *at < now) {
         return Err(NoEvent::Ignored(Ignored::Expired { at }));
     }
-    let CloudEvent { id, source, ty, time, data, .. } = event;
+    let CloudEvent { id, source, ty, time, traceparent, data, .. } = event;
     if matches!(kind, EventKind::Requested | EventKind::Verb(_)) {
         check_size(&data)?;
     }
@@ -289,7 +296,7 @@ fn decode_event(event: CloudEvent, options: &DecodeOptions, now: Timestamp) -> R
         return Err(DecodeError::Future { at, now }.into());
     }
     let (event, scope) = match kind {
-        EventKind::Requested => with_workload_scope(requested(envelope, id, time)?),
+        EventKind::Requested => with_workload_scope(requested(envelope, id, time, traceparent)?),
         EventKind::Verb(verb) => commanded(verb, envelope, id, time)?,
         EventKind::Tested => with_workload_scope(tested(envelope, id, time.unwrap_or(now))?),
         EventKind::Deployed | EventKind::UnsupportedRequest | EventKind::UnsupportedVersion | EventKind::Other => {
@@ -378,8 +385,14 @@ fn check_equal(field: &'static str, inner: Option<&str>, outer: &str) -> Result<
     }
 }
 
-fn requested(envelope: Envelope, id: EventId, time: Option<Timestamp>) -> Result<(Event, Workload), NoEvent> {
-    let request: Request = read(envelope.custom_content()).map_err(DecodeError::Content)?;
+fn requested(
+    envelope: Envelope,
+    id: EventId,
+    time: Option<Timestamp>,
+    traceparent: Option<String>,
+) -> Result<(Event, Workload), NoEvent> {
+    let mut request: Request = read(envelope.custom_content()).map_err(DecodeError::Content)?;
+    request.traceparent = traceparent.filter(|traceparent| traceparent.len() <= MAX_TRACEPARENT_BYTES);
     match (&request.image, request.images.is_empty()) {
         (None, true) => Err(DecodeError::NoImage.into()),
         (Some(_), false) => Err(DecodeError::TwoImages.into()),

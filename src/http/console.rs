@@ -13,8 +13,11 @@ use bellwether_core::time::Timestamp;
 use serde::Deserialize;
 
 use self::fleet::{FleetPage, FleetQuery, Wanted};
+use self::freeze::FreezesPart;
+use self::gates::GatesPage;
 use self::health::HealthPage;
 use self::history::HistoryPage;
+use self::models::ModelsPage;
 use self::policies::PoliciesPage;
 use self::rollout::{RolloutFacts, RolloutPage};
 use self::text::When;
@@ -29,11 +32,16 @@ mod chart;
 mod visit;
 mod verbs;
 mod sign_in;
+mod sending;
 mod act;
+mod freeze;
 mod fleet;
 mod rollout;
 mod history;
 mod policies;
+mod gates;
+mod models;
+mod dead_letters;
 mod health;
 pub(super) mod live;
 
@@ -49,7 +57,15 @@ pub(super) fn pages() -> Router<App> {
         .route("/rollouts/{id}", get(rollout))
         .route("/workloads/{*workload}", get(history))
         .route("/rollouts/{id}/act", get(act::page).post(act::send).layer(DefaultBodyLimit::max(FORM_LIMIT)))
+        .route("/freeze", get(freeze::page).post(freeze::send).layer(DefaultBodyLimit::max(FORM_LIMIT)))
         .route("/policies", get(policies))
+        .route("/gates", get(gates))
+        .route("/models", get(models))
+        .route("/dead-letters", get(dead_letters::list))
+        .route(
+            "/dead-letters/{id}",
+            get(dead_letters::page).post(dead_letters::send).layer(DefaultBodyLimit::max(FORM_LIMIT)),
+        )
         .route("/health", get(health))
         .route("/live", get(live::stream))
 }
@@ -76,7 +92,8 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 
 /// The parts around each page.
 struct Frame {
-    /// The page in the list of pages that is open: `rollouts`, `policies` or `health`.
+    /// The page in the list of pages that is open: `rollouts`, `policies`, `gates`, `models`, `dead-letters` or
+    /// `health`.
     section: &'static str,
     /// The address of the stream that tells of changes.
     live: String,
@@ -140,11 +157,15 @@ pub(super) fn render(status: StatusCode, page: &impl Template) -> Response {
 
 async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>, visit: Visit) -> Response {
     let (ages, now) = (&app.shown.ages, app.shown.clock.now());
+    let event = query.event.clone();
     let wanted = Wanted::of(query);
     // No view is published while this one is borrowed, so it is borrowed for the selection alone.
-    let selection = fleet::select(&app.shown.view.borrow(), ages, &wanted, now);
+    let (selection, freezes) = {
+        let view = app.shown.view.borrow();
+        (fleet::select(&view, ages, &wanted, now), FreezesPart::of(&view, event.as_deref(), now))
+    };
     let frame = Frame::new("rollouts", "/live".to_owned(), ages, now, &visit);
-    with_age(ages, ages.oldest(), render(StatusCode::OK, &FleetPage::new(frame, wanted, selection)))
+    with_age(ages, ages.oldest(), render(StatusCode::OK, &FleetPage::new(frame, wanted, selection, freezes)))
 }
 
 /// The query of a rollout's page.
@@ -194,6 +215,23 @@ async fn policies(State(app): State<App>, visit: Visit) -> Response {
     render(StatusCode::OK, &page)
 }
 
+async fn gates(State(app): State<App>, visit: Visit) -> Response {
+    let (shown, now) = (&app.shown, app.shown.clock.now());
+    let frame = Frame::new("gates", "/live".to_owned(), &shown.ages, now, &visit);
+    let page = GatesPage::new(frame, &shown.policies.borrow(), &shown.view.borrow(), now);
+    with_age(&shown.ages, shown.ages.oldest(), render(StatusCode::OK, &page))
+}
+
+async fn models(State(app): State<App>, visit: Visit) -> Response {
+    let list = match &app.shown.models {
+        Some(models) => models.list().await,
+        None => Err("this daemon has no registry".to_owned()),
+    };
+    let now = app.shown.clock.now();
+    let frame = Frame::new("models", "/live?health=true".to_owned(), &app.shown.ages, now, &visit);
+    render(StatusCode::OK, &ModelsPage::new(frame, list, now))
+}
+
 async fn health(State(app): State<App>, visit: Visit) -> Response {
     let (shown, now) = (&app.shown, app.shown.clock.now());
     let silent = shown.heartbeat.borrow().elapsed();
@@ -235,8 +273,7 @@ fn page_of(app: &App, visit: &Visit, status: StatusCode, message: String) -> Res
 /// Returns the answer to a browser whose person may not read: the sign-in if it is not known who they are, and else the reason.
 pub(super) fn turned_back(app: &App, visit: &Visit, answer: PostAnswer) -> Response {
     if answer.status == StatusCode::UNAUTHORIZED {
-        let to: String = form_urlencoded::byte_serialize(visit.here.as_bytes()).collect();
-        return visit::see(&format!("/sign-in?to={to}"));
+        return visit::sign_in_first(visit);
     }
     page_of(app, visit, answer.status, answer.message)
 }

@@ -9,8 +9,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView, is_workload};
+use bellwether_core::input::report::SuiteReport;
 use bellwether_core::time::Span;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::answer::{ApiQuery, busy, problem};
 use super::state::App;
@@ -69,6 +70,24 @@ impl AnswerFilter {
     }
 }
 
+/// The query of `/api/v1/reports`: a filter. An absent field lets all reports through.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReportFilter {
+    /// The workload's name, `namespace/name`, or its full key.
+    workload: Option<String>,
+    /// The suite's name.
+    suite: Option<String>,
+}
+
+/// A suite report, with the workload that it is about.
+#[derive(Debug, Serialize)]
+struct WorkloadReport<'a> {
+    workload: &'a str,
+    #[serde(flatten)]
+    report: &'a SuiteReport,
+}
+
 /// Handles `GET /api/v1/rollouts`, in the order of the ids. If there are more than `limit`, the header `link` leads to the next ones.
 pub(super) async fn list(State(app): State<App>, uri: Uri, ApiQuery(filter): ApiQuery<RolloutFilter>) -> Response {
     let ages = &app.shown.ages;
@@ -120,6 +139,29 @@ pub(super) async fn answers(State(app): State<App>, ApiQuery(filter): ApiQuery<A
         let view = app.shown.view.borrow();
         view.answers.values().filter(|answer| filter.includes(answer)).cloned().collect()
     };
+    with_age(&app.shown.ages, app.shown.ages.oldest(), Json(found))
+}
+
+/// Handles `GET /api/v1/reports`.
+pub(super) async fn reports(State(app): State<App>, ApiQuery(filter): ApiQuery<ReportFilter>) -> Response {
+    let answer = {
+        let view = app.shown.view.borrow();
+        let of = |key: &String| filter.workload.as_ref().is_none_or(|wanted| is_workload(key, wanted));
+        let found = view
+            .reports
+            .iter()
+            .filter(|(workload, _)| of(workload))
+            .flat_map(|(workload, reports)| reports.iter().map(move |report| WorkloadReport { workload, report }));
+        let is_of_suite =
+            |found: &WorkloadReport<'_>| filter.suite.as_ref().is_none_or(|suite| *suite == found.report.suite);
+        Json(found.filter(is_of_suite).collect::<Vec<_>>()).into_response()
+    };
+    with_age(&app.shown.ages, app.shown.ages.oldest(), answer)
+}
+
+/// Handles `GET /api/v1/freezes`: those in force.
+pub(super) async fn freezes(State(app): State<App>) -> Response {
+    let found = app.shown.view.borrow().frozen(app.shown.clock.now());
     with_age(&app.shown.ages, app.shown.ages.oldest(), Json(found))
 }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use bellwether_core::ids::Scope;
+use bellwether_core::ids::{EventId, Scope};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use secrecy::SecretString;
 
@@ -28,6 +28,16 @@ pub(super) enum Credential {
     Token(SecretString),
     /// The user whom the proxy in front of the console has signed in.
     Proxied(String),
+}
+
+/// An event that has not been sent.
+pub(super) struct Foreseen {
+    /// The verb, which is the right that its sender needs.
+    pub(super) verb: &'static str,
+    /// The workloads that it is about.
+    pub(super) scope: Scope,
+    /// Its id, with its sender; `None` if it has none.
+    pub(super) id: Option<EventId>,
 }
 
 /// The check of the senders of posted events.
@@ -71,6 +81,25 @@ impl Senders {
         }
         let stamped = access.stamp(record, &user.name, &peer.0.to_string());
         stamped.ok_or_else(|| PostAnswer::busy("the daemon has no key for stamps; set http.stamp-key-file"))
+    }
+
+    /// Returns the event that a record would be if this user posted it now. Rights are not asked for, and the engine has not seen it.
+    ///
+    /// # Errors
+    /// The reason why it would not get to the engine.
+    pub(super) fn foresee(&self, record: EventRecord, user: &str) -> Result<Foreseen, String> {
+        let (access, now) = (&self.decoding.access, self.clock.now());
+        let stamped = access.stamp(record, user, "").ok_or("the daemon has no key for stamps")?;
+        let (opened, identity) = access.open(&stamped);
+        match decode(&opened, &self.decoding, now) {
+            Decoded::Event { mut event, scope } => {
+                access.admit(&mut event, &scope, &identity, now).map_err(|refusal| refusal.to_string())?;
+                let (verb, id) = (verb_of(&event).unwrap_or_default(), event.id().cloned());
+                Ok(Foreseen { verb, scope, id })
+            }
+            Decoded::Ignored(reason) => Err(reason.to_string()),
+            Decoded::Dead(error) => Err(error.to_string()),
+        }
     }
 
     /// Returns whether a user may do `verb` to the rollouts of `scope`.

@@ -18,11 +18,13 @@ use super::answer::busy;
 use super::options::Options;
 use super::serve::{self, Certificate};
 use super::state::Conditions;
-use super::{HttpError, console, readiness, rendered, version, with_security_headers};
+use super::{HttpError, console, program, readiness, rendered, with_security_headers};
 
 /// The values that a starting daemon serves.
 #[derive(Clone)]
 pub struct Starting {
+    /// The name of the cluster that the daemon acts in.
+    pub cluster: Arc<str>,
     /// The conditions of `/readyz`, of which one says what the daemon waits for.
     pub conditions: watch::Receiver<Conditions>,
     /// The exporter of this process's own metrics.
@@ -60,6 +62,10 @@ async fn readyz(State(starting): State<Starting>, request: Request) -> Response 
     readiness(&starting.conditions.borrow(), None, &request)
 }
 
+async fn version(State(starting): State<Starting>) -> Response {
+    program(&starting.cluster)
+}
+
 /// The page in place of all others.
 #[derive(Template)]
 #[template(path = "starting.html")]
@@ -95,7 +101,11 @@ mod tests {
     async fn a_starting_daemon_is_alive_not_ready_and_takes_nothing() {
         let waiting = vec![("kafka".to_owned(), Err("no broker answers".to_owned()))];
         let (_now, conditions) = watch::channel(waiting);
-        let starting = Starting { conditions, metrics: PrometheusBuilder::new().build_recorder().handle() };
+        let starting = Starting {
+            cluster: "prod".into(),
+            conditions,
+            metrics: PrometheusBuilder::new().build_recorder().handle(),
+        };
         let page = Request::builder().uri("/").header("accept", "text/html").body(Body::empty()).unwrap();
         let answer = router(starting.clone()).oneshot(page).await.unwrap();
         let (status, body) = (answer.status(), axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap());

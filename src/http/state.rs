@@ -1,6 +1,7 @@
 //! The data that the request handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether_core::engine::view::StatusView;
 use bellwether_core::policy::Policy;
@@ -9,12 +10,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::dead_letters::Letters;
 use super::options::Options;
 use super::readers::Readers;
 use super::senders::{Rates, Senders};
 use super::sessions::Sessions;
 use crate::clock::{Clock, Stopwatch};
-use crate::ports::Delivery;
+use crate::ports::{ArmsReader, DeadLetters, Delivery, ModelDirectory};
 use crate::show::ViewAges;
 use crate::show::course::Courses;
 
@@ -33,6 +35,8 @@ pub struct ShownConfig {
 /// The channels through which the daemon and the server exchange data, at the server's end.
 #[derive(Clone)]
 pub struct Shown {
+    /// The name of the cluster that the daemon acts in.
+    pub cluster: Arc<str>,
     /// The status of all rollouts.
     pub view: watch::Receiver<StatusView>,
     /// The ages of the views.
@@ -45,6 +49,12 @@ pub struct Shown {
     pub config: watch::Receiver<Option<ShownConfig>>,
     /// The policies for rollouts that begin from now on.
     pub policies: watch::Receiver<Vec<Policy>>,
+    /// The models of the registry; `None` if there is no registry to show.
+    pub models: Option<Arc<dyn ModelDirectory>>,
+    /// The dead letters; `None` if there are none to show.
+    pub dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// The counts of arms that other tools move; `None` without a metrics store.
+    pub arms: Option<Arc<dyn ArmsReader>>,
     /// The conditions that hold when this process is ready.
     pub conditions: watch::Receiver<Conditions>,
     /// The heartbeat of the event loop: a stopwatch that is started anew in each turn.
@@ -67,10 +77,21 @@ pub(super) struct App {
     pub(super) readers: Readers,
     /// The people who are signed in to the console.
     pub(super) sessions: Sessions,
+    /// The dead letters, for one reader at a time.
+    pub(super) letters: Letters,
     /// A permit for each stream to a live page.
     pub(super) streams: Arc<Semaphore>,
     /// A permit for each stream of a rollout to a program.
     pub(super) watches: Arc<Semaphore>,
+    /// A permit for each call that is judged.
+    pub(super) judges: Arc<Semaphore>,
     /// The stop of the server, which ends the streams.
     pub(super) stop: CancellationToken,
+}
+
+impl App {
+    /// Returns the time for work that a request waits for, so that it is answered before the server's own deadline.
+    pub(super) fn patience(&self) -> Duration {
+        self.options.timeout.to_std().mul_f64(0.9)
+    }
 }

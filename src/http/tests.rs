@@ -1,11 +1,12 @@
 //! Tests of the server over a real socket.
 
 mod api;
+mod judge;
 
 use std::num::NonZeroU32;
 
 use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, RolloutView, StatusView};
-use bellwether_core::ids::{Scope, Weight, Workload};
+use bellwether_core::ids::{Images, Scope, Weight, Workload};
 use bellwether_core::input::event::{Failure, FailureKind};
 use bellwether_core::policy::Policy;
 use bellwether_core::time::Span;
@@ -66,6 +67,8 @@ async fn server_with(options: Options, senders: Option<Arc<Senders>>) -> (Server
     let view = StatusView {
         rollouts: [(rollout.id.clone(), rollout.into())].into(),
         answers: [("digest".to_owned(), answer_view())].into(),
+        reports: [(rollout_view().workload, [console::tests::report()].into())].into(),
+        freezes: [(0, [console::tests::freeze("prod", None)].into())].into(),
         ..StatusView::default()
     };
     server_of(options, senders, view, ViewAges::default()).await
@@ -93,11 +96,12 @@ pub(super) async fn server_with_courses(
     server
 }
 
-/// Returns the policies of the shipped example.
+/// Returns the policies of the shipped example, and that of the recipe for other tools.
 fn policies() -> Vec<Policy> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/policies/canary.toml");
     let files = vec![file.into()];
-    config::load(&Sources { files, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}")).policies
+    let config = config::load(&Sources { files, ..Sources::default() }).unwrap_or_else(|report| panic!("{report}"));
+    config.policies.into_iter().chain([judge::policy()]).collect()
 }
 
 async fn server_that_shows(
@@ -114,12 +118,16 @@ async fn server_that_shows(
     let (intake, posted) = mpsc::channel(1);
     let recorder = Box::leak(Box::new(metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder()));
     let shown = Shown {
+        cluster: "prod".into(),
         view,
         ages,
         courses,
         clock: Arc::new(SystemClock),
         config: watch::channel(config).1,
         policies: watch::channel(policies()).1,
+        models: Some(Arc::new(console::tests::HostileModels)),
+        dead_letters: Some(Arc::new(console::tests::HostileLetters)),
+        arms: Some(Arc::new(judge::FakeArms)),
         conditions,
         heartbeat,
         metrics: recorder.handle(),
@@ -150,8 +158,9 @@ fn rollout_view() -> RolloutView {
     RolloutView {
         id: "web-1".to_owned(),
         workload: "prod/shop/Deployment/web".to_owned(),
-        from: [("app".to_owned(), "acme/web:1".to_owned())].into(),
-        to: [("app".to_owned(), "acme/web:2".to_owned())].into(),
+        from: Images::from_iter([("app".to_owned(), "acme/web:1".to_owned())]),
+        to: Images::from_iter([("app".to_owned(), "acme/web:2".to_owned())]),
+        requested: Some("acme/web:2".to_owned()),
         policy: "web".to_owned(),
         mode: "enforce".to_owned(),
         phase: "step".to_owned(),
@@ -235,6 +244,11 @@ async fn each_route_answers_as_documented() {
         ("/api/v1/answers?rollout=web-1", 200, "[]"),
         ("/api/v1/answers?source=/cd", 200, "[]"),
         ("/api/v1/answers?color=red", 400, "color"),
+        ("/api/v1/reports", 200, "\"suite\":\"behaviour\""),
+        ("/api/v1/reports?suite=other", 200, "[]"),
+        ("/api/v1/reports?color=red", 400, "color"),
+        ("/api/v1/freezes", 200, "[{\"scope\":\"prod\",\"by\":\"/cli#user=ann\",\"why\":\"a sale\""),
+        ("/api/v1/dead-letters", 200, "\"encoding\":\"hex\",\"bytes\":3000000,\"cut\":true"),
         ("/nothing", 404, ""),
     ] {
         let (code, body) = get_text(&server.base, path).await;
@@ -458,8 +472,19 @@ async fn a_reader_needs_a_token_with_the_right_to_get_and_probes_need_none() {
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    let read =
-        ["/", "/health", "/rollouts/web-1", "/live", "/api/v1/rollouts", "/api/v1/rollouts/web-1", "/api/v1/answers"];
+    let read = [
+        "/",
+        "/health",
+        "/rollouts/web-1",
+        "/live",
+        "/dead-letters",
+        "/dead-letters/0-1",
+        "/api/v1/rollouts",
+        "/api/v1/rollouts/web-1",
+        "/api/v1/answers",
+        "/api/v1/dead-letters",
+        "/api/v1/judge",
+    ];
     for path in read {
         for token in [None, Some("of-mallory")] {
             let (code, text) = get(path, token).await;
@@ -501,7 +526,8 @@ async fn a_daemon_that_takes_no_events_is_reported_as_busy() {
     assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
 }
 
-/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort`, `pause` and `get`. Her token
+/// The users of a pretended API server: `jane` has the token `of-jane` and the rights to `request`, `abort`,
+/// `pause`, `unfreeze` and `get`, and to `freeze` the namespace `shop`. Her token
 /// `once` is valid at the first review alone. `bob` has no right.
 #[derive(Default)]
 struct Pretended {
@@ -529,8 +555,11 @@ impl Reviews for Pretended {
             assert_eq!(scope.to_string(), "prod");
             return Ok(user.name == "jane");
         }
+        if verb == "freeze" {
+            return Ok((user.name.as_str(), scope.to_string().as_str()) == ("jane", "prod/shop"));
+        }
         assert_eq!((user.name.as_str(), scope.to_string().as_str()), ("jane", "prod/shop/Deployment/web"));
-        Ok(["request", "abort", "pause"].contains(&verb))
+        Ok(["request", "abort", "pause", "unfreeze"].contains(&verb))
     }
 }
 

@@ -26,6 +26,7 @@ use super::options::Options;
 use crate::clock::{Clock, SystemClock};
 use crate::ports::{Batch, Delivery, EventRecord, Journal, JournalError, Journals, Partition, Receipt, Wake};
 
+mod dead_letters;
 mod file;
 
 pub use self::file::{Opener, back_up, read_dead, read_decisions};

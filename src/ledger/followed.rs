@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::engine::detail::RolloutDetail;
-use bellwether_core::engine::view::RolloutView;
+use bellwether_core::engine::view::{FreezeView, RolloutView};
 use bellwether_core::engine::{Engine, WorkloadState, detail, show};
 use bellwether_core::ids::Workload;
 use bellwether_core::time::{Span, Timestamp};
 
 use super::answers::ANSWER;
 use super::past::PAST;
+use super::shared::{FREEZE, followed_freeze};
 use super::{SNAPSHOT_EVERY, Snapshot, read, read_slot, read_snapshot, unreadable};
 use crate::show::FollowedViews;
 
@@ -26,6 +26,8 @@ pub struct FollowedPartition {
     going: BTreeMap<String, FollowedWorkload>,
     /// The workloads that can't be read, each with the reason.
     unreadable: BTreeMap<String, String>,
+    /// The freezes, by their key in the journal.
+    freezes: BTreeMap<String, FreezeView>,
 }
 
 /// A workload of another process's partition.
@@ -46,12 +48,13 @@ impl FollowedPartition {
             unapplied: BTreeMap::new(),
             going: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            freezes: BTreeMap::new(),
         }
     }
 
     /// Notes an entry. Templates, which may hold secrets, and all that is not shown are dropped at once.
     pub fn note(&mut self, key: &str, value: Option<&[u8]>) {
-        if key.starts_with(ANSWER) || key.starts_with(PAST) || workload_of(key).is_some() {
+        if [ANSWER, PAST, FREEZE].iter().any(|start| key.starts_with(start)) || workload_of(key).is_some() {
             self.unapplied.insert(key.to_owned(), value.map(<[u8]>::to_vec));
         }
     }
@@ -71,29 +74,37 @@ impl FollowedPartition {
                 views.answers.extend(value.as_ref().and_then(|value| read(key, value).ok()));
             } else if key.starts_with(PAST) {
                 views.past.extend(value.as_ref().and_then(|value| read(key, value).ok()));
+            } else if let Some(scope) = key.strip_prefix(FREEZE) {
+                match value {
+                    Some(value) => self.freezes.insert(key.clone(), followed_freeze(key, scope, value)),
+                    None => self.freezes.remove(key),
+                };
             } else if let Some(workload) = workload_of(key)
                 && !views.workloads.contains_key(workload)
-                && let Some(rollouts) = self.follow(workload, &entries, now, &mut views.details)
+                && let Some(rollouts) = self.follow(workload, &entries, now, &mut views)
             {
                 views.workloads.insert(workload.to_owned(), rollouts);
             }
         }
+        let have_changed = views.is_all || entries.keys().any(|key| key.starts_with(FREEZE));
+        views.freezes = have_changed.then(|| self.freezes.values().cloned().collect());
         views
     }
 
-    /// Follows a workload, adds the details of its rollout to `details`, and returns its rollouts; `None` if nothing that is shown
-    /// has changed.
+    /// Follows a workload, adds the details of its rollout and its reports to `views`, and returns its rollouts; `None` if nothing
+    /// that is shown has changed.
     fn follow(
         &mut self,
         key: &str,
         entries: &BTreeMap<String, Option<Vec<u8>>>,
         now: Timestamp,
-        details: &mut Vec<(String, bool, RolloutDetail)>,
+        views: &mut FollowedViews,
     ) -> Option<Vec<RolloutView>> {
         let earlier = self.going.remove(key);
         let followed = match entries.get(&format!("{key}/snap")) {
             Some(None) => {
                 self.unreadable.remove(key);
+                views.reports.insert(key.to_owned(), Vec::new());
                 return Some(Vec::new());
             }
             Some(Some(value)) => read_workload(key, value),
@@ -103,8 +114,9 @@ impl FollowedPartition {
             Ok(FollowedWorkload { state, seq, inputs }) => {
                 self.unreadable.remove(key);
                 if let (Some(rollout), Some(detail)) = (&state.rollout, detail::detail(&state)) {
-                    details.push((rollout.id.to_string(), rollout.ended.is_some(), detail));
+                    views.details.push((rollout.id.to_string(), rollout.ended.is_some(), detail));
                 }
+                views.reports.insert(key.to_owned(), state.reports.clone());
                 let rollouts =
                     state.rollout.as_deref().into_iter().map(show::view).chain(show::queued(&state)).collect();
                 if state.active().is_some() || state.queued.is_some() {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::engine::Transition;
+use bellwether_core::engine::view::FreezeView;
+use bellwether_core::engine::{Transition, show};
 use bellwether_core::ids::{EventId, Scope};
 use bellwether_core::input::command::{Author, Command, Freeze, Verb};
 use bellwether_core::input::event::Event;
@@ -69,8 +70,7 @@ impl Ledger {
         };
         let remedy = format!("`bellwether emit unfreeze --scope {scope}` ends the freeze");
         self.problems.push(format!("{problem}; {scope} counts as frozen: {remedy}"));
-        let author = Author { by: "a person who is not known".to_owned(), why: Some(remedy) };
-        (scope, Freeze { author, since: Timestamp::MIN, until: None })
+        (scope, unknown_freeze(remedy))
     }
 
     /// Restores the freezes, and notes those that a workload does not have in the same way.
@@ -138,6 +138,20 @@ impl Ledger {
         self.forget_answers(now, batch);
         self.forget_past(now, batch);
     }
+}
+
+/// Returns the freeze in place of one that can't be read.
+fn unknown_freeze(remedy: String) -> Freeze {
+    let author = Author { by: "a person who is not known".to_owned(), why: Some(remedy) };
+    Freeze { author, since: Timestamp::MIN, until: None }
+}
+
+/// Returns the view of an entry of another process's partition, whose key has this scope. One that can't be read holds there, and
+/// is shown as in force.
+pub(super) fn followed_freeze(key: &str, scope: &str, value: &[u8]) -> FreezeView {
+    let freeze: Result<Freeze, _> = read(key, value);
+    let freeze = freeze.unwrap_or_else(|_| unknown_freeze("its entry in the journal can't be read".to_owned()));
+    FreezeView { scope: scope.to_owned(), ..show::freeze(&Scope::Cluster(String::new()), &freeze) }
 }
 
 /// Returns the key of a processed event: its digest, because source and id may contain slashes. The entry holds both in full.

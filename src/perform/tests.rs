@@ -71,6 +71,7 @@ async fn an_attempt_that_panics_or_hangs_is_reported_as_failed_and_frees_its_lan
             incident: None,
             note: None,
             message: None,
+            trace: None,
         },
     };
     let stable = ArmKey { deployment_uid: "1".to_owned(), pod_hash: None, name: "web".to_owned() };

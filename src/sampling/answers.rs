@@ -12,7 +12,7 @@ use bellwether_core::time::Timestamp;
 use futures::future::join_all;
 
 use super::plan::{PromQuery, SeriesRequest, queries, service_owners};
-use super::snapshot::{Process, process_of};
+use super::snapshot::process_key;
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
 /// The largest number of splits of one query. Isolating one refused selector among the 500 of the largest query takes
@@ -66,9 +66,9 @@ impl Answers {
         for (request, watches) in requests {
             let SeriesRequest::Series(family, _) = request else { continue };
             let targets = SeriesRequest::Targets(family.source.clone());
-            let processes = |request, watch| -> BTreeSet<Process> {
+            let processes = |request, watch| -> BTreeSet<Vec<&str>> {
                 let points = self.points_if_asked(request, watch).and_then(Result::ok).unwrap_or_default();
-                points.into_iter().map(|point| process_of(&family.source, point)).collect()
+                points.into_iter().map(|point| process_key(&family.source, point)).collect()
             };
             let is_pushed = |watch: &&usize| !processes(request, **watch).is_subset(&processes(&targets, **watch));
             let pushed: Vec<usize> = watches.iter().filter(is_pushed).copied().collect();

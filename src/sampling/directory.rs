@@ -59,7 +59,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use bellwether_core::ids::WorkloadKind;
-    use bellwether_core::time::Timestamp;
 
     use super::*;
 
@@ -70,10 +69,7 @@ mod tests {
     impl PodDirectory for Counted {
         fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            let (deployment_uid, pod_hash) = ("web".to_owned(), "h1".to_owned());
-            let facts =
-                PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() };
-            (pod == "web-1").then(|| facts.into())
+            (pod == "web-1").then(|| PodFacts::by_name("web", "h1").into())
         }
 
         fn service(&self, workload: &Workload) -> Option<(String, u16)> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_core::measure::block::Block;
+use bellwether_core::measure::calibration::past;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::{TimeRange, Timestamp};
 use tokio::sync::Mutex;
@@ -38,6 +39,21 @@ pub async fn blocks(
         }
     }
     blocks
+}
+
+/// Returns the blocks of `watch` before `at` from which calibrations are learned, in order.
+pub async fn before(
+    metrics: Arc<dyn Metrics>,
+    pods: Arc<dyn PodDirectory>,
+    watch: Watch,
+    at: Timestamp,
+    options: Options,
+) -> Vec<Block> {
+    let read = |range| blocks(Arc::clone(&metrics), Arc::clone(&pods), watch.clone(), range, options);
+    let [earlier, recent] = past(at, options.interval).map(read);
+    let (mut all, recent) = futures::join!(earlier, recent);
+    all.extend(recent);
+    all
 }
 
 /// The answer to a range query: the points at each instant of the range.

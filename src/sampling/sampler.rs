@@ -19,7 +19,7 @@ use super::options::Options;
 use super::plan::{SeriesRequest, raw_query, series_requests};
 use super::reading::query_reading;
 use super::state::{BlockStart, SamplerState};
-use crate::ports::{Metrics, PodDirectory};
+use crate::ports::{HandBlocks, Metrics, PodDirectory};
 
 /// The watches of a group, whose counters are read together. About as many fit into one query, so a larger group would save no query;
 /// an answer has about 50 KB per watch while it is read.
@@ -54,10 +54,13 @@ impl Sampler {
     /// are dropped.
     pub async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let metrics = self.metrics.clone();
-        self.read(&*metrics, watches, at).await
+        let mut blocks = Vec::new();
+        self.read(&*metrics, watches, at, &mut |more| blocks.extend(more)).await;
+        blocks
     }
 
-    async fn read(&mut self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+    /// Does the work of [`Sampler::tick`], and hands over the blocks of each group as soon as the group is read.
+    async fn read(&mut self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>) {
         let by_workload: BTreeMap<&Workload, &Watch> = watches.iter().map(|watch| (&watch.workload, watch)).collect();
         self.states.retain(|workload, _| by_workload.contains_key(workload));
         let mut pending = Vec::new();
@@ -73,13 +76,18 @@ impl Sampler {
         while pending.len() > 0 {
             groups.push(self.read_group(metrics, pending.by_ref().take(GROUP).collect(), at));
         }
-        let read: Vec<Vec<WatchReading>> = stream::iter(groups).buffered(GROUPS_AT_A_TIME).collect().await;
-        let mut blocks = Vec::new();
-        for WatchReading { workload, block, state } in read.into_iter().flatten() {
-            blocks.extend(block.map(|block| (workload.clone(), block)));
-            self.states.insert(workload, state);
+        let mut states = Vec::new();
+        let mut groups = stream::iter(groups).buffered(GROUPS_AT_A_TIME);
+        while let Some(group) = groups.next().await {
+            let mut blocks = Vec::with_capacity(group.len());
+            for WatchReading { workload, block, state } in group {
+                blocks.extend(block.map(|block| (workload.clone(), block)));
+                states.push((workload, state));
+            }
+            hand(blocks);
         }
-        blocks
+        drop(groups);
+        self.states.extend(states);
     }
 
     /// Reads the counters of a group of watches.
@@ -187,12 +195,11 @@ async fn fetch_starts(
 
 #[async_trait::async_trait]
 impl crate::ports::BlockSource for Sampler {
-    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>) {
         let stopwatch = crate::clock::Stopwatch::start();
         let metrics = self.metrics.clone();
         let limit = self.options.interval + self.options.interval;
-        let blocks = self.read(&DeadlineMetrics::new(&*metrics, limit), watches, at).await;
+        self.read(&DeadlineMetrics::new(&*metrics, limit), watches, at, hand).await;
         crate::metrics::sampler_tick(stopwatch.elapsed());
-        blocks
     }
 }

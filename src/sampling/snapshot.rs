@@ -4,7 +4,7 @@
 //! do not belong to the same histograms. A native histogram is converted to cumulative buckets.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -63,15 +63,31 @@ impl ClassLabels {
 
 /// The classes of an answer, each once: the processes of a workload have the same ones.
 #[derive(Default)]
-struct SharedClasses(HashSet<Class>);
+struct SharedClasses<'a> {
+    classes: HashSet<Class>,
+    /// Those of series, by their owner and the values of their class labels, which a series has without a copy.
+    of_series: HashMap<(Option<String>, Vec<&'a str>), Class>,
+}
 
-impl SharedClasses {
+impl<'a> SharedClasses<'a> {
     fn shared(&mut self, labels: ClassLabels) -> Class {
-        if let Some(class) = self.0.get(&labels) {
+        if let Some(class) = self.classes.get(&labels) {
             return class.clone();
         }
         let class = Class::from(labels);
-        self.0.insert(class.clone());
+        self.classes.insert(class.clone());
+        class
+    }
+
+    /// Returns the class of a series; `labels` are the family's class labels.
+    fn of(&mut self, family: &Family, labels: &[String], point: &'a SeriesPoint) -> Class {
+        let owner = family.source.owner_of(|label| point.labels.get(label));
+        let key = (owner, labels.iter().map(|label| point.labels.get(label).unwrap_or_default()).collect());
+        if let Some(class) = self.of_series.get(&key) {
+            return class.clone();
+        }
+        let class = self.shared(class_of(family, labels, point));
+        self.of_series.insert(key, class.clone());
         class
     }
 }
@@ -109,7 +125,12 @@ pub type Targets = Option<BTreeMap<Process, Target>>;
 
 /// Returns the process that a point comes from.
 pub fn process_of(source: &SeriesSource, point: &SeriesPoint) -> Process {
-    source.process.iter().map(|label| point.labels.get(label).unwrap_or_default().to_owned()).collect()
+    process_key(source, point).into_iter().map(str::to_owned).collect()
+}
+
+/// Returns the same as [`process_of`] without a copy: a process has many series in an answer.
+pub fn process_key<'a>(source: &SeriesSource, point: &'a SeriesPoint) -> Vec<&'a str> {
+    source.process.iter().map(|label| point.labels.get(label).unwrap_or_default()).collect()
 }
 
 fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> ClassLabels {
@@ -133,11 +154,11 @@ impl Snapshot {
         if family.native {
             return read_native(family, labels, points);
         }
-        let mut cells: BTreeMap<Process, BTreeMap<Class, Cell>> = BTreeMap::new();
+        let mut cells: BTreeMap<Vec<&str>, BTreeMap<Class, Cell>> = BTreeMap::new();
         let mut shared = SharedClasses::default();
         for point in points {
-            let own = cells.entry(process_of(&family.source, point)).or_default();
-            let class = shared.shared(class_of(family, labels, point));
+            let own = cells.entry(process_key(&family.source, point)).or_default();
+            let class = shared.of(family, labels, point);
             let cell = own.entry(class).or_insert(Cell { value: f64::NAN, members: 0 });
             if point.labels.contains(PART) {
                 // A value that is not a number becomes 0 members, which the difference reports as a vanished series.
@@ -155,7 +176,7 @@ impl Snapshot {
                         Some(at) => merge_bounds(classes, at, &mut shared),
                         None => Ok(classes),
                     };
-                    (process, merged)
+                    (process.into_iter().map(str::to_owned).collect(), merged)
                 })
                 .collect(),
         )
@@ -294,7 +315,7 @@ fn bound_text(edge: f64) -> String {
 fn merge_bounds(
     classes: BTreeMap<Class, Cell>,
     at: usize,
-    shared: &mut SharedClasses,
+    shared: &mut SharedClasses<'_>,
 ) -> Result<BTreeMap<Class, Cell>, String> {
     let mut merged: BTreeMap<Class, Vec<Cell>> = BTreeMap::new();
     for (class, cell) in classes {

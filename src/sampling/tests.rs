@@ -130,8 +130,10 @@ async fn a_store_that_never_answers_is_a_gap_after_two_intervals() {
     let mut sampler = Sampler::new(Arc::new(SilentStore), world.pods.clone(), Options::default());
     let started = tokio::time::Instant::now();
     let source: &mut dyn BlockSource = &mut sampler;
-    let mut blocks = source.tick(&[world.watch()], t(0)).await;
-    blocks.extend(source.tick(&[world.watch()], t(15)).await);
+    let mut blocks = Vec::new();
+    for at in [0, 15] {
+        source.tick(&[world.watch()], t(at), &mut |more| blocks.extend(more)).await;
+    }
     assert_eq!(started.elapsed(), std::time::Duration::from_secs(60));
     let Some((_, block)) = blocks.pop() else { panic!("no block") };
     let Sample::Gap(gap) = block.metrics.get("errors").unwrap() else { panic!("{block:#?}") };

@@ -59,9 +59,14 @@ async fn opening_again_fences_the_earlier_handle(journals: &dyn Journals) {
     let (mut first, _) = opened(journals).await;
     first.commit(puts(&[("owner", Some("first"))])).await.unwrap();
     let (mut second, _) = opened(journals).await;
-    let refused =
-        first.commit(Batch { decisions: decided(&[99]).decisions, ..puts(&[("owner", Some("zombie"))]) }).await;
-    assert!(matches!(refused, Err(JournalError::Fenced(_))), "{refused:?}");
+    // A store may tell of the fence while a large batch is still being written.
+    for size in [1, 20_000] {
+        let zombie: Vec<(String, Option<Vec<u8>>)> =
+            (0..size).map(|n| (format!("zombie-{n}"), Some(vec![0]))).collect();
+        let refused = first.commit(Batch { puts: zombie, ..decided(&[99]) }).await;
+        assert!(matches!(refused, Err(JournalError::Fenced(_))), "{size}: {refused:?}");
+        (first, second) = (second, opened(journals).await.0);
+    }
     second.commit(puts(&[("next", Some("second"))])).await.unwrap();
     let (mut third, entries) = opened(journals).await;
     assert_eq!(entries, expected(&[("a/snap", "1"), ("epoch", "7"), ("next", "second"), ("owner", "first")]));

@@ -69,7 +69,7 @@ async function history_of(rollout) {
 }
 
 async function look_at_all(browser) {
-  const paths = { fleet: '/', policies: '/policies', health: '/health' };
+  const paths = { fleet: '/', policies: '/policies', gates: '/gates', models: '/models', letters: '/dead-letters', health: '/health' };
   if (rollout) {
     paths.rollout = `/rollouts/${rollout}`;
     paths.history = await history_of(rollout);

@@ -46,6 +46,7 @@ mod audit;
 mod broken;
 mod clock;
 mod console;
+mod crowded;
 mod followed;
 mod oversized;
 mod resting;
@@ -300,6 +301,7 @@ impl Setting {
             model: None,
             prompt: None,
             tools: None,
+            traceparent: None,
             reason: None,
         };
         let key = workload.to_string();
@@ -312,10 +314,9 @@ impl Setting {
     async fn decided(&self) -> Vec<String> {
         drop(self.journal().await);
         let records = read_decisions(&self.folder.path().join("journal.redb")).unwrap();
-        let records = records
-            .iter()
-            .map(|(_, json)| serde_json::from_slice::<bellwether_core::engine::record::AuditRecord>(json));
-        let decisions: Vec<Decision> = records.flat_map(|record| record.unwrap().decisions).collect();
+        let records =
+            records.iter().filter_map(|(_, json)| bellwether_core::engine::record::AuditRecord::read(json).unwrap());
+        let decisions: Vec<Decision> = records.flat_map(|record| record.decisions).collect();
         let numbers: Vec<u32> = decisions.iter().map(|decision| decision.n).collect();
         assert_eq!(numbers, (0..decisions.len() as u32).collect::<Vec<u32>>(), "{:?}", described(&decisions));
         described(&decisions)
@@ -390,7 +391,7 @@ fn workload() -> Workload {
 }
 
 fn images(tag: &str) -> Images {
-    Images::from([("app".to_owned(), format!("r/web:{tag}"))])
+    Images::from_iter([("app".to_owned(), format!("r/web:{tag}"))])
 }
 
 fn ended(decision: &Decision) -> bool {

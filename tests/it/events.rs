@@ -23,8 +23,8 @@ fn a_request_is_read_in_both_modes_and_from_both_places() {
             let Event::Requested { id, time, request } = *event else { panic!("{event:?}") };
             assert_eq!((id.source.as_str(), id.id.as_str()), ("/ci", "e-1"));
             assert_eq!(time, Some(at("2026-01-31T11:59:00Z")));
-            assert_eq!(request.images["app"], "registry/shop/web:2");
-            assert_eq!(request.expected_current.unwrap()["app"], "registry/shop/web:1");
+            assert_eq!(request.images.get("app").unwrap(), "registry/shop/web:2");
+            assert_eq!(request.expected_current.unwrap().get("app").unwrap(), "registry/shop/web:1");
         }
     }
 }
@@ -290,6 +290,20 @@ fn an_event_is_read_as_it_was_written_in_each_mode() {
     let body = event.to_structured().to_string();
     let header = [("Content-Type", b"application/cloudevents+json; charset=UTF-8".as_slice())];
     assert_eq!(CloudEvent::from_http(header, body.as_bytes()).unwrap(), event);
+}
+
+#[test]
+fn a_request_keeps_the_trace_of_its_event_and_none_of_its_content() {
+    let mut event = CloudEvent::from_record(&requested(request())).unwrap();
+    event.data["customData"]["traceparent"] = json!("of the content");
+    for (sent, kept) in
+        [(None, None), (Some("00-aa-bb-01".to_owned()), Some("00-aa-bb-01".to_owned())), (Some("x".repeat(65)), None)]
+    {
+        event.traceparent = sent;
+        let Decoded::Event { event, .. } = decoded(&event.to_record("key")) else { panic!("{event:?}") };
+        let Event::Requested { request, .. } = *event else { panic!("{event:?}") };
+        assert_eq!(request.traceparent, kept);
+    }
 }
 
 #[test]

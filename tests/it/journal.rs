@@ -1,7 +1,10 @@
 //! Tests of the embedded journal: the suite that every journal passes, and the rules of its file and its intake.
 
 use bellwether::journal::embedded::{Embedded, SubmitError, back_up, read_dead, read_decisions};
-use bellwether::ports::{Batch, Delivery, EventRecord, JournalError, Journals, Receipt, Wake};
+use bellwether::ports::{
+    Batch, DeadLetterList, DeadLetters as _, Delivery, EventRecord, JournalError, Journals, LISTED_BYTES, LetterId,
+    LetterOrigin, MOST_LETTERS, Receipt, Wake,
+};
 use bellwether_testkit::journal_suite::{self, decided, opened, puts};
 use tokio::sync::mpsc;
 
@@ -71,6 +74,36 @@ async fn a_dead_letter_keeps_its_bytes_and_its_problem() {
     let (read, problem) = &dead[0];
     assert_eq!((read.offset, &read.key, &read.value, &read.headers), (4, &record.key, &record.value, &record.headers));
     assert_eq!(problem, "it is a tombstone");
+}
+
+#[tokio::test]
+async fn the_newest_dead_letters_are_listed_while_the_journal_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Embedded::open(dir.path().join("journal.redb")).unwrap();
+    assert_eq!(journal.newest().await, Ok(DeadLetterList::default()));
+    let dead = |offset: i64| {
+        let value = Some(vec![b'x'; LISTED_BYTES + 1]);
+        (EventRecord { offset, value, ..EventRecord::default() }, format!("problem {offset}"))
+    };
+    let mut handle = opened(&journal).await.0;
+    for first in [100, 200] {
+        let batch = Batch { dead: (first..first + 40).map(dead).collect(), ..Batch::default() };
+        handle.commit(batch).await.unwrap();
+    }
+    let list = journal.newest().await.unwrap();
+    assert_eq!((list.letters.len(), list.may_have_more, list.problem), (MOST_LETTERS, true, None));
+    let newest = &list.letters[0];
+    let origin = LetterOrigin { topic: None, partition: 0, offset: 239 };
+    assert_eq!(
+        (newest.id.to_string().as_str(), newest.origin.as_ref(), newest.at.is_some()),
+        ("0-79", Some(&origin), true)
+    );
+    assert_eq!((newest.problem.as_str(), newest.record().is_none()), ("problem 239", true));
+    let whole = journal.letter(newest.id).await.unwrap().unwrap();
+    assert_eq!(whole.record().unwrap().value, dead(239).0.value);
+    for (partition, offset) in [(0, 80), (0, -1), (1, 0)] {
+        assert_eq!(journal.letter(LetterId { partition, offset }).await, Ok(None));
+    }
 }
 
 #[tokio::test]
@@ -156,4 +189,22 @@ async fn only_its_owner_can_read_the_file_and_a_backup() {
     for file in [path, copy] {
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_told_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.redb");
+    let told = |expected: &str| {
+        let why = read_decisions(&path).unwrap_err().to_string();
+        assert!(why.contains(expected) && why.contains("journal.redb"), "{why}");
+    };
+    told("there is no journal");
+    std::fs::write(&path, "").unwrap();
+    told("is an empty file; restore a backup of it");
+    // A daemon does not take it for a new journal: what it knew would be lost.
+    let why = Embedded::open(&path).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(why.contains("is an empty file"), "{why}");
+    std::fs::write(&path, "cluster = 'prod'").unwrap();
+    told("is no journal of Bellwether; set journal.path");
 }

@@ -219,6 +219,10 @@ impl OracleInput {
 
     fn add_decisions(&mut self, record: &RawRecord) -> Result<()> {
         let value: Value = serde_json::from_slice(record.value.as_deref().context("a tombstone")?)?;
+        // The record of a refused act has neither a number nor decisions.
+        if value["refused"].is_object() {
+            return Ok(());
+        }
         self.records.entry(record.key.clone()).or_default().push(value["n"].as_u64().context("n")?);
         for decision in value["decisions"].as_array().context("decisions")? {
             let text = |name: &str| decision[name].as_str().with_context(|| format!("no {name} in {decision}"));

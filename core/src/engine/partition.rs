@@ -132,6 +132,11 @@ impl Engine {
         self.freezes.insert(scope, freeze);
     }
 
+    /// Returns the freezes that are known, with their scopes.
+    pub fn freezes(&self) -> impl Iterator<Item = (&Scope, &Freeze)> {
+        self.freezes.iter()
+    }
+
     /// Returns the effects that were asked for before a restart and are not known to be carried out.
     pub fn unfinished(&self) -> Vec<Effect> {
         let under_way = |in_flight: &InFlight| in_flight.retry.is_none().then(|| in_flight.effect.clone());

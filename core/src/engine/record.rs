@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, WorkloadState};
-use crate::ids::Workload;
+use crate::engine::view::AnswerView;
+use crate::engine::{Disposition, Engine, Transition, WorkloadState};
+use crate::ids::{Scope, Workload};
 use crate::input::command::Verb;
 use crate::input::event::{Event, Input};
 use crate::policy::Policy;
 use crate::rollout::decision::Decision;
-use crate::time::Span;
+use crate::rollout::reason::Reason;
+use crate::time::{Span, Timestamp};
 
 /// One record of the decisions topic: all inputs of one workload since the previous record, with the decisions on them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +39,60 @@ pub struct AuditRecord {
     pub decisions: Vec<Decision>,
 }
 
+/// One record of the decisions topic about an act of a person or a tool that was not carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusalRecord {
+    /// [`AUDIT_SCHEMA`] of the version that wrote it.
+    pub schema: u32,
+    /// The version of the program that refused.
+    pub engine: String,
+    /// The workload, namespace or cluster that the act is about.
+    pub scope: Scope,
+    /// The act.
+    pub refused: RefusedAct,
+}
+
+/// An act that was not carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusedAct {
+    /// The time at which it was refused.
+    pub at: Timestamp,
+    /// The event of the person or tool.
+    pub event: Event,
+    /// The result, as in the [answer](AnswerView::result): `refused`, or `ignored` for an event that is late or expired.
+    pub result: String,
+    /// The reason, in one sentence.
+    pub why: String,
+}
+
+impl RefusalRecord {
+    /// Returns the record of an event that was refused at `at` for the reason `why`; `None` for an event of the daemon itself.
+    pub fn new(event: &Event, at: Timestamp, result: &str, why: &str) -> Option<RefusalRecord> {
+        let scope = if let Event::Commanded { command, .. } = event {
+            command.scope.clone()
+        } else {
+            Scope::Workload(event.id().and(event.workload())?.clone())
+        };
+        let refused = RefusedAct { at, event: event.clone(), result: result.to_owned(), why: why.to_owned() };
+        Some(RefusalRecord { schema: AUDIT_SCHEMA, engine: ENGINE.to_owned(), scope, refused })
+    }
+
+    /// Returns the record of a transition whose event was refused, or ignored as a late or expired one; `None` for any other.
+    pub fn of(transition: &Transition) -> Option<RefusalRecord> {
+        let result = match (transition.disposition, &transition.reason) {
+            (Disposition::Rejected, _) => AnswerView::REFUSED,
+            // Tools tell of workloads without a policy as well.
+            (Disposition::Ignored, Reason::NoPolicy { .. } | Reason::Irrelevant) => return None,
+            (Disposition::Ignored, _) => AnswerView::IGNORED,
+            (Disposition::Changed | Disposition::Duplicate, _) => return None,
+        };
+        let Input { at, event, .. } = &transition.input;
+        RefusalRecord::new(event, *at, result, &transition.reason.to_string())
+    }
+}
+
 /// The schema of the records that this version writes, which `docs/audit.md` describes. It is raised when a described field goes or
 /// changes its meaning. A further field does not raise it.
 pub const AUDIT_SCHEMA: u32 = 1;
@@ -58,19 +115,24 @@ pub enum UnreadableRecord {
 struct RecordHead {
     #[serde(default)]
     schema: u32,
+    #[serde(default)]
+    refused: Option<IgnoredAny>,
 }
 
 impl AuditRecord {
-    /// Reads a record from its JSON.
+    /// Reads a record from its JSON; `None` for a [`RefusalRecord`], on which nothing was decided.
     ///
     /// # Errors
     /// It is no record, or has a schema that this version does not know.
-    pub fn read(json: &[u8]) -> Result<AuditRecord, UnreadableRecord> {
-        let RecordHead { schema } = serde_json::from_slice(json)?;
+    pub fn read(json: &[u8]) -> Result<Option<AuditRecord>, UnreadableRecord> {
+        let RecordHead { schema, refused } = serde_json::from_slice(json)?;
         if schema > AUDIT_SCHEMA {
             return Err(UnreadableRecord::Newer(schema));
         }
-        Ok(serde_json::from_slice(json)?)
+        if refused.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(json)?))
     }
 
     fn policies(&self) -> Vec<Policy> {

@@ -1,11 +1,11 @@
 //! The views of rollouts, made from the engine's state.
 
 use crate::engine::record::requests_rollout;
-use crate::engine::view::{AnswerView, CheckView, DecisionView, OfferView, RolloutView};
+use crate::engine::view::{AnswerView, CheckView, DecisionView, FreezeView, OfferView, RolloutView};
 use crate::engine::{Disposition, Proposal, Transition, WorkloadState};
-use crate::ids::{Images, RolloutId, Weight, digest};
-use crate::input::command::Verb;
-use crate::input::event::Event;
+use crate::ids::{Images, RolloutId, Scope, Weight, digest};
+use crate::input::command::{Freeze, Verb};
+use crate::input::event::{Event, Request};
 use crate::judge::evidence::Evidence;
 use crate::measure::metric::{MetricKind, Unit};
 use crate::measure::window::Measure;
@@ -28,6 +28,7 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         workload: rollout.workload.to_string(),
         from: basis.map(|basis| basis.from.clone()).unwrap_or_default(),
         to: basis.map_or_else(|| requested_images(rollout), |basis| basis.to.clone()),
+        requested: requested(rollout),
         policy: policy_name(&rollout.policy),
         mode: match rollout.policy.mode {
             Mode::Enforce => "enforce".to_owned(),
@@ -37,14 +38,14 @@ pub fn view(rollout: &Rollout) -> RolloutView {
         step: step(rollout.step),
         weight: rollout.canary.weight,
         observed: rollout.measured.analysis.as_ref().and_then(|analysis| analysis.share()).map(|(share, _)| share),
-        held: rollout.current.hold.as_ref().map(|hold| hold.reason.to_string()),
+        held: held(rollout).map(|reason| reason.to_string()),
         outcome: rollout.ending().map(|ending| outcome(ending).to_owned()),
         reason: reason(rollout),
         next: next(rollout),
         since: rollout.current.since,
         started: rollout.started,
         ended: rollout.ended,
-        checks: rollout.measured.analysis.iter().flat_map(|analysis| analysis.evidence()).map(check).collect(),
+        checks: checks(rollout),
         history: rollout
             .history
             .iter()
@@ -91,6 +92,7 @@ pub fn turned_away(transition: &Transition) -> Option<RolloutView> {
         workload: request.workload.to_string(),
         from: Images::new(),
         to: request.images.clone(),
+        requested: requested_version(request),
         policy: transition.policy.as_deref().map(policy_name).unwrap_or_default(),
         mode: String::new(),
         phase: Phase::Ended.to_string(),
@@ -138,6 +140,17 @@ pub fn answer(transition: &Transition) -> Option<AnswerView> {
     })
 }
 
+/// Returns the view of a freeze.
+pub fn freeze(scope: &Scope, freeze: &Freeze) -> FreezeView {
+    FreezeView {
+        scope: scope.to_string(),
+        by: freeze.author.by.clone(),
+        why: freeze.author.why.clone(),
+        since: Some(freeze.since).filter(|since| *since > Timestamp::MIN),
+        until: freeze.until,
+    }
+}
+
 /// Returns the view of a workload whose journal entries can't be read. `workload` is its key in the journal, `why` the reason
 /// and `now` the present time.
 pub fn unreadable(workload: &str, why: &str, now: Timestamp) -> RolloutView {
@@ -146,6 +159,7 @@ pub fn unreadable(workload: &str, why: &str, now: Timestamp) -> RolloutView {
         workload: workload.to_owned(),
         from: Images::new(),
         to: Images::new(),
+        requested: None,
         policy: String::new(),
         mode: String::new(),
         phase: RolloutView::UNREADABLE.to_owned(),
@@ -220,12 +234,38 @@ fn requested_images(rollout: &Rollout) -> Images {
     }
 }
 
+/// Returns the requested image or model; `None` for a guard of another tool's deployment.
+fn requested(rollout: &Rollout) -> Option<String> {
+    match &rollout.task {
+        Task::Roll { request } => requested_version(request),
+        Task::Guard { .. } => None,
+    }
+}
+
+fn requested_version(request: &Request) -> Option<String> {
+    request.image.as_ref().or_else(|| request.images.values().next()).or(request.model.as_ref()).cloned()
+}
+
+/// Returns the reason of the hold, or of a pause that is ahead of it.
+fn held(rollout: &Rollout) -> Option<Reason> {
+    let hold = rollout.current.hold.as_ref().map(|hold| hold.reason.clone());
+    hold.or_else(|| rollout.pause_ahead())
+}
+
 /// Returns the explanation of the present state: the decided end, else the hold, else the newest reason.
 fn reason(rollout: &Rollout) -> String {
-    match (&rollout.conclusion, &rollout.current.hold) {
+    match (&rollout.conclusion, held(rollout)) {
         (Some(conclusion), _) => conclusion.reason.to_string(),
-        (None, Some(hold)) => hold.reason.to_string(),
+        (None, Some(held)) => held.to_string(),
         (None, None) => rollout.reason.to_string(),
+    }
+}
+
+/// Returns the checks of the present analysis, or of an ended rollout those at the decision about its end.
+fn checks(rollout: &Rollout) -> Vec<CheckView> {
+    match rollout.ended {
+        Some(_) => rollout.measured.at_end.iter().map(check).collect(),
+        None => rollout.measured.analysis.iter().flat_map(|analysis| analysis.evidence()).map(check).collect(),
     }
 }
 
@@ -234,6 +274,9 @@ fn next(rollout: &Rollout) -> String {
     let Some(step) = rollout.policy.steps.get(rollout.step) else { return String::new() };
     if let Some(hold) = rollout.current.hold.as_ref().filter(|_| rollout.phase() != Phase::Ended) {
         return hold.next(&rollout.policy);
+    }
+    if rollout.pause_ahead().is_some() {
+        return format!("is held at the end of {}, until a person resumes it", rollout.phase());
     }
     match rollout.phase() {
         Phase::Preflight => "the result of the preflight".to_owned(),
@@ -259,7 +302,7 @@ fn next(rollout: &Rollout) -> String {
 }
 
 /// Returns the view of a check.
-fn check(evidence: &Evidence) -> CheckView {
+pub fn check(evidence: &Evidence) -> CheckView {
     let weighed = evidence.finding.sequential();
     let show = |measure: &Measure| {
         let beyond = if measure.beyond { "> " } else { "" };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Images, Weight, digest, version};
+use crate::ids::{Images, Weight, digest, is_same_repository, version};
+use crate::input::report::SuiteReport;
 use crate::time::{Span, Timestamp};
 
 /// The present state of one rollout.
@@ -23,6 +24,10 @@ pub struct RolloutView {
     pub from: Images,
     /// The images after the rollout, by container.
     pub to: Images,
+    /// The image that was requested, or the model if no image was; `None` for a guard of another tool's deployment. The containers
+    /// that an image is for are known when the preflight has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
     /// The policy's name and hash, `NAME@HASH`.
     pub policy: String,
     /// The policy's mode: `enforce` or `observe`.
@@ -37,7 +42,7 @@ pub struct RolloutView {
     pub weight: Weight,
     /// The canary's share of the counted requests, 0 to 1; `None` if none were counted.
     pub observed: Option<f64>,
-    /// The reason of the hold; `None` if the rollout is not held.
+    /// The reason of the hold, or of a pause that was asked for before a phase that can be held on; `None` if there is neither.
     pub held: Option<String>,
     /// The ending: `promoted`, `rolled-back`, `given-up`, `aborted`, `superseded`, `refused` or `unchanged`; `None`
     /// while the rollout goes on.
@@ -52,7 +57,7 @@ pub struct RolloutView {
     pub started: Timestamp,
     /// The end of the rollout; `None` while it goes on.
     pub ended: Option<Timestamp>,
-    /// The checks of the present analysis, as of their last look.
+    /// The checks of the present analysis, as of their last look; of an ended rollout, as of the decision about its end.
     pub checks: Vec<CheckView>,
     /// The decisions so far, oldest first.
     pub history: Vec<DecisionView>,
@@ -167,14 +172,19 @@ impl RolloutView {
         short_workload(&self.workload)
     }
 
-    /// Returns the versions of the first container that changes, or else of the first container, as in `1.7.3 → 1.8.0`;
-    /// `–` if there is no container.
+    /// Returns the versions of the first container that changes, as in `1.7.3 → 1.8.0`. If none is known to change, it is the requested
+    /// version, beside the one that it would replace if that is known; `–` if nothing is known.
     pub fn versions(&self) -> String {
         let changed = self.to.iter().find(|(container, image)| self.from.get(*container) != Some(*image));
-        let Some((container, to)) = changed.or_else(|| self.to.iter().next()) else { return "–".to_owned() };
-        match self.from.get(container) {
-            Some(from) => format!("{} → {}", version(from), version(to)),
-            None => version(to).to_owned(),
+        let requested = self
+            .requested
+            .as_ref()
+            .map(|requested| (self.from.values().find(|from| is_same_repository(from, requested)), requested));
+        let of_container = |(container, to)| (self.from.get(container), to);
+        match changed.map(of_container).or(requested).or_else(|| self.to.iter().next().map(of_container)) {
+            Some((Some(from), to)) => format!("{} → {}", version(from), version(to)),
+            Some((None, to)) => version(to).to_owned(),
+            None => "–".to_owned(),
         }
     }
 }
@@ -220,6 +230,25 @@ impl AnswerView {
     }
 }
 
+/// A freeze.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FreezeView {
+    /// The scope: a cluster, a namespace or a workload.
+    pub scope: String,
+    /// The source of the event that began it.
+    pub by: String,
+    /// The author's reason; `None` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The start; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The end; `None` if it lasts until an unfreeze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
 /// The views of all rollouts. The daemon keeps it up to date; a reader takes the few views that it needs out of it, since none may
 /// change while it is read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -233,4 +262,27 @@ pub struct StatusView {
     /// The answers to the newest events, by the [digest](crate::ids::EventId::digest) of source and id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, AnswerView>,
+    /// The suite reports about each workload, by its key, oldest first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reports: BTreeMap<String, Arc<[SuiteReport]>>,
+    /// The freezes that each partition knows. One of a cluster or a namespace is known to all partitions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub freezes: BTreeMap<i32, Arc<[FreezeView]>>,
+}
+
+impl StatusView {
+    /// Returns the freezes in force at `now`, each scope once, in the order of the scopes.
+    pub fn frozen(&self, now: Timestamp) -> Vec<FreezeView> {
+        let in_force = self.freezes.values().flat_map(|freezes| freezes.iter());
+        let in_force = in_force.filter(|freeze| freeze.until.is_none_or(|until| now < until));
+        // A partition may not know of a change yet that another one knows.
+        let mut newest: BTreeMap<&str, &FreezeView> = BTreeMap::new();
+        for freeze in in_force {
+            let known = newest.entry(&freeze.scope).or_insert(freeze);
+            if known.since < freeze.since {
+                *known = freeze;
+            }
+        }
+        newest.into_values().cloned().collect()
+    }
 }

@@ -483,7 +483,10 @@ impl WorkloadState {
             let Some(rollout) = known.find(|rollout| rollout.id == decision.rollout) else { continue };
             let notification = message::about(decision, rollout);
             for sink in sinks.iter().filter(|sink| is_for(sink, &notification, &rollout.policy)) {
-                let act = Act::People(Notify { sink: sink.clone(), notification: notification.clone() });
+                let is_traced = sink.subscription == Subscription::Traces;
+                let trace = is_traced.then(|| Box::new(message::trace(decision, rollout)));
+                let notification = Notification { trace, ..notification.clone() };
+                let act = Act::People(Notify { sink: sink.clone(), notification });
                 let id = EffectId::of_notification(&rollout.id, decision.n, &sink.name);
                 let (rollout, workload) = (rollout.id.clone(), rollout.workload.clone());
                 let effect = Effect { id, rollout, workload, act };
@@ -509,10 +512,9 @@ impl WorkloadState {
     }
 }
 
-/// Returns whether `sink` receives a notification about a rollout with `policy`. Sinks for all decisions are logs, which a
-/// policy's choice of sinks does not thin out.
+/// Returns whether `sink` receives a notification about a rollout with `policy`.
 fn is_for(sink: &Sink, notification: &Notification, policy: &Policy) -> bool {
-    let is_chosen = sink.subscription == Subscription::Decisions || policy.notifies(&sink.name);
+    let is_chosen = sink.subscription.is_log() || policy.notifies(&sink.name);
     is_chosen && sink.subscription.includes(notification)
 }
 

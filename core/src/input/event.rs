@@ -140,7 +140,7 @@ pub struct Request {
     /// The workload to change.
     pub workload: Workload,
     /// The new images by container. Other containers keep their images.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Images::is_empty")]
     pub images: Images,
     /// The new image of the containers that run one image of the same repository now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,6 +163,9 @@ pub struct Request {
     /// The requester's reason, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The trace that the rollout continues, as W3C's `traceparent`; taken from the event's attribute of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Request {

@@ -37,9 +37,26 @@ pub enum Subscription {
     Final,
     /// Those that open or resolve an incident, for on-call tools.
     Incidents,
+    /// The ends of rollouts, each with its [`RolloutTrace`], for a store of traces.
+    Traces,
+    /// The promotions and rollbacks, and those that open or resolve an incident, for other tools of a delivery pipeline.
+    Changes,
 }
 
 impl Subscription {
+    /// Returns whether it is one for a record of events, and not for people or tools that act: a policy's choice of sinks does not
+    /// thin it out, and a notification that is lost is no harm.
+    pub fn is_log(self) -> bool {
+        match self {
+            Subscription::Decisions | Subscription::Traces => true,
+            Subscription::Messages
+            | Subscription::NeedsAPerson
+            | Subscription::Final
+            | Subscription::Incidents
+            | Subscription::Changes => false,
+        }
+    }
+
     /// Returns whether it includes `notification`.
     pub fn includes(self, notification: &Notification) -> bool {
         let kind = notification.message.as_ref().map(|message| message.kind);
@@ -49,27 +66,21 @@ impl Subscription {
             Subscription::NeedsAPerson => kind == Some(MessageKind::NeedsAPerson),
             Subscription::Final => kind == Some(MessageKind::Final),
             Subscription::Incidents => notification.incident.is_some(),
+            Subscription::Traces => notification.facts.ending.is_some(),
+            Subscription::Changes => notification.incident.is_some() || notification.facts.change().is_some(),
         }
     }
 
     /// Returns whether a notification is given up after `attempts` failed attempts, at this age. One for people or on-call tools
-    /// waits out a sink that is away for a day; a note is a courtesy.
+    /// waits out a sink that is away for a day; one for a log is a courtesy.
     pub fn gives_up(self, attempts: u32, age: Span) -> bool {
-        match self {
-            Subscription::Decisions => attempts >= FEWEST_ATTEMPTS,
-            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => {
-                attempts >= FEWEST_ATTEMPTS && age >= LONGEST_OUTAGE
-            }
-        }
+        attempts >= FEWEST_ATTEMPTS && (self.is_log() || age >= LONGEST_OUTAGE)
     }
 
     /// Returns the most notifications of a workload that may wait for a sink. Those of people are few for each rollout, so all of a
     /// busy day have room.
     pub fn most_waiting(self) -> usize {
-        match self {
-            Subscription::Decisions => 16,
-            Subscription::Messages | Subscription::NeedsAPerson | Subscription::Final | Subscription::Incidents => 64,
-        }
+        if self.is_log() { 16 } else { 64 }
     }
 }
 
@@ -91,6 +102,45 @@ pub struct Notification {
     /// The message to people or to on-call tools; `None` for a decision of which neither need know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
+    /// The course of the rollout that has ended, for [`Subscription::Traces`]; `None` for other sinks, in whose outbox it would wait
+    /// as well, and for other decisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Box<RolloutTrace>>,
+}
+
+/// The course of an ended rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RolloutTrace {
+    /// The trace that it continues, as W3C's `traceparent`; `None` if the request has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// The start of the rollout.
+    pub started: Timestamp,
+    /// The phases that decisions began, in their order; each lasts until the next one.
+    pub phases: Vec<TracedPhase>,
+    /// The reason of the end, in one sentence.
+    pub why: String,
+}
+
+/// A phase of a rollout, as a decision began it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TracedPhase {
+    /// The phase's name, such as `stepping`.
+    pub phase: String,
+    /// The step, from 1; `None` for a guard of another tool's deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// The time of the decision.
+    pub since: Timestamp,
+    /// The kind of the decision, such as `advance` or `hold`.
+    pub decision: String,
+    /// The reason of the decision, in one sentence.
+    pub why: String,
+    /// The source of the event that asked for it; `None` if no person or tool did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// The facts of a decision, for programs.
@@ -108,6 +158,32 @@ pub struct NotificationFacts {
     pub weight: Weight,
     /// The name of the policy.
     pub policy: String,
+    /// The image that serves from now on if the decision ends the rollout, and else the one that is tried, of the first container
+    /// that the rollout changes; `None` if it changes none or only observes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// A change of the version that serves a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionChange {
+    /// The new version was promoted.
+    Promoted,
+    /// The version before serves again.
+    RolledBack,
+}
+
+impl NotificationFacts {
+    /// Returns the change of the version with which the decision ends the rollout, and the image that serves after it; `None` if it
+    /// ends it otherwise, or not.
+    pub fn change(&self) -> Option<(VersionChange, &str)> {
+        let change = match self.ending.as_deref()? {
+            "promoted" => VersionChange::Promoted,
+            "rolled-back" => VersionChange::RolledBack,
+            _ => return None,
+        };
+        Some((change, self.image.as_deref()?))
+    }
 }
 
 /// A change of an incident. An incident is open while a rollout waits for people or is rolled back, and ends with the rollout

@@ -313,7 +313,7 @@ mod tests {
     /// A failure must not be hidden by sending an older success once more.
     #[test]
     fn the_run_that_ended_last_counts_in_whichever_order_the_reports_arrive() {
-        let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
+        let changes = Images::from_iter([("app".to_owned(), "web:v2".to_owned())]);
         let at = |second: u64, result| SuiteReport {
             result,
             at: Span::from_secs(second).after(Timestamp::UNIX_EPOCH),
@@ -344,7 +344,7 @@ mod tests {
         report("safety", &["web:v2"], None).append_to(&mut reports);
         SuiteReport { result: SuiteResult::Fail, ..report("safety", &["web:v2"], None) }.append_to(&mut reports);
         assert_eq!(reports.len(), 1);
-        let changes = Images::from([("app".to_owned(), "web:v2".to_owned())]);
+        let changes = Images::from_iter([("app".to_owned(), "web:v2".to_owned())]);
         let brought = brings(&changes, [None, None, None]);
         assert_eq!(newest(&reports, any("safety"), brought).unwrap().result, SuiteResult::Fail);
         assert_eq!(newest(&reports, any("quality"), brought), None);
@@ -368,7 +368,7 @@ mod tests {
             of_test(pin, result).append_to(&mut reports);
         }
         assert_eq!(reports.len(), 3, "a report of another test replaces none");
-        let changes = Images::from([("web".to_owned(), "web:v2".to_owned())]);
+        let changes = Images::from_iter([("web".to_owned(), "web:v2".to_owned())]);
         let brought = brings(&changes, [None, None, None]);
         let pinned = |pin| RequiredSuite { name: "safety", pin };
         assert_eq!(newest(&reports, pinned(Some("ab")), brought).unwrap().result, SuiteResult::Fail);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checks::{checked, refuse, refuse_comparing_judges, refuse_drift};
+use super::checks::{checked, no_metric, refuse, refuse_comparing_judges, refuse_drift};
 use super::problems::{PolicyProblem, Problems};
 use super::raw::{BlueGreen, RawPolicy, RawStep};
 use super::{AbTest, Cohort, Guard, Policy, Step, Strategy, Traffic, defaults};
@@ -215,7 +215,7 @@ impl RawPolicy {
             match metrics.get(&test.reward) {
                 Some(metric) if metric.kind == MetricKind::Ratio => {}
                 Some(_) => problems.add(&["reward"], "a reward is a ratio: rewarded requests, of all of them"),
-                None => problems.add(&["reward"], format!("there is no metric {:?}", test.reward)),
+                None => problems.add(&["reward"], no_metric(&test.reward, metrics)),
             }
             if test.longest <= test.shortest {
                 problems.add(&["longest"], "it must be longer than `shortest`");

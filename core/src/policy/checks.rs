@@ -26,35 +26,32 @@ pub(super) fn checked(raw: &[RawCheck], metrics: &BTreeMap<String, Metric>, prob
 
 /// Validates one check. `None` if a problem, which is reported in `problems`, prevents it.
 pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, problems: &mut Problems) -> Option<Check> {
-    let Some(metric) = metrics.get(&raw.metric) else {
-        let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
-        problems.add(&["metric"], format!("there is no metric {:?}; there are {}", raw.metric, known.join(", ")));
-        return None;
-    };
     // A window that can't be used is a problem for any judge.
     for (key, message) in WindowRule::read(&raw.settings()).err().into_iter().flatten() {
         problems.add(&[key], message);
     }
-    if metric.kind == MetricKind::Histogram && !(raw.quantile > 0.0 && raw.quantile < 1.0) {
-        problems.add(&["quantile"], "a quantile lies between 0 and 1, as in 0.95");
+    let metric = metrics.get(&raw.metric);
+    let is_quantile = metric.is_none_or(|metric| metric.kind == MetricKind::Histogram);
+    if is_quantile && !(raw.quantile > 0.0 && raw.quantile < 1.0) {
+        problems.add(&["quantile"], format!("{} is no quantile, which lies between 0 and 1, as in 0.95", raw.quantile));
     }
-    let limit = match (&raw.max, &raw.min) {
-        (Some(max), None) => read_limit(max, "max", metric, problems).map(Limit::Max),
-        (None, Some(min)) => read_limit(min, "min", metric, problems).map(Limit::Min),
-        (None, None) => {
-            problems.add(&["max"], "a check needs a limit: `max` or `min`");
-            None
-        }
+    match (&raw.max, &raw.min) {
+        (None, None) => problems.add(&["max"], "a check needs a limit: `max` or `min`"),
         (Some(_), Some(_)) => {
             problems.add(&["min"], "a check has one limit, `max` or `min`; write a second check for the other");
-            None
         }
-    }?;
-    if metric.kind == MetricKind::Drift && matches!(limit, Limit::Min(_)) {
-        problems.add(&["min"], "a drift is a distance, of which only a large one is bad; write `max`");
+        (Some(_), None) | (None, Some(_)) => {}
     }
-    let kind = raw.judge.unwrap_or_else(|| default_judge(metric.kind, limit));
-    refuse_settings_of_another(raw, kind, problems);
+    if metric.is_none() {
+        problems.add(&["metric"], no_metric(&raw.metric, metrics));
+    }
+    let limit = metric.and_then(|metric| limit_of(raw, metric, problems));
+    let default = || metric.zip(limit).map(|(metric, limit)| default_judge(metric.kind, limit));
+    let kind = raw.judge.or_else(default);
+    if let Some(kind) = kind {
+        refuse_settings_of_another(raw, kind, problems);
+    }
+    let (metric, limit, kind) = (metric?, limit?, kind?);
     let target = Target { limit, metric, quantile: raw.quantile };
     let judge = kind.read(&raw.settings(), target).map_err(|found| {
         let reported = |key: &str| WINDOW_KEYS.contains(&key);
@@ -73,6 +70,29 @@ pub(super) fn one_check(raw: &RawCheck, metrics: &BTreeMap<String, Metric>, prob
         },
         judge: judge.ok()?,
     })
+}
+
+/// Returns the message about the name of a metric that is not defined.
+pub(super) fn no_metric(name: &str, metrics: &BTreeMap<String, Metric>) -> String {
+    let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
+    let remedy = match known.as_slice() {
+        [] => format!("name a preset, as in presets = [\"otel-http\"], or define it as [metric.{name}]"),
+        known => format!("there are {}", known.join(", ")),
+    };
+    format!("there is no metric {name:?}; {remedy}")
+}
+
+/// Reads the limit of a check; `None` if it has not exactly one, or if its text is no number of the metric's unit, which is reported.
+fn limit_of(raw: &RawCheck, metric: &Metric, problems: &mut Problems) -> Option<Limit> {
+    match (&raw.max, &raw.min) {
+        (Some(max), None) => read_limit(max, "max", metric, problems).map(Limit::Max),
+        (None, Some(_)) if metric.kind == MetricKind::Drift => {
+            problems.add(&["min"], "a drift is a distance, of which only a large one is bad; write `max`");
+            None
+        }
+        (None, Some(min)) => read_limit(min, "min", metric, problems).map(Limit::Min),
+        (None, None) | (Some(_), Some(_)) => None,
+    }
 }
 
 /// The keys whose problems are reported for any judge.

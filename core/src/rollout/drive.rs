@@ -170,9 +170,11 @@ impl Rollout {
             self.reason = reason;
             return;
         };
-        if let Some(cause) = end {
-            let conclusion = Conclusion { cause, reason: reason.clone(), at: context.now };
-            self.conclusion.get_or_insert(conclusion);
+        if let Some(cause) = end.filter(|_| self.conclusion.is_none()) {
+            self.conclusion = Some(Conclusion { cause, reason: reason.clone(), at: context.now });
+            // The analysis goes on while the canary drains, and does not outlast the rollout.
+            self.measured.at_end =
+                self.measured.analysis.iter().flat_map(|analysis| analysis.evidence()).cloned().collect();
         }
         match trigger {
             Trigger::CanaryGone => self.canary.exists = false,

@@ -43,6 +43,12 @@ impl Rollout {
         Some((HoldCause::Frozen { scope: scope.to_string(), until: freeze.until }, context.frozen_reason()?))
     }
 
+    /// Returns the pause that a person has asked for and that holds from the next phase that can be held on.
+    pub fn pause_ahead(&self) -> Option<Reason> {
+        let author = self.orders.paused.clone().filter(|_| self.conclusion.is_none() && self.current.hold.is_none())?;
+        Some(Reason::Paused { author })
+    }
+
     /// Returns the hold for a phase that takes too long and has no other way out.
     fn slow_phase(&self, context: RolloutContext<'_>) -> Option<(HoldCause, Reason)> {
         // A hold for another cause keeps the phase from going on. Its time is left out for good when it ends.

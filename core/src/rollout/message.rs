@@ -7,10 +7,13 @@
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind};
 use super::ending::Ending;
+use super::phase::Phase;
 use super::reason::change;
-use super::state::Rollout;
+use super::state::{HistoryEntry, Rollout, Task};
 use crate::ids::Images;
-use crate::input::notification::{IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts};
+use crate::input::notification::{
+    IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts, RolloutTrace, TracedPhase,
+};
 use crate::policy::Mode;
 use crate::time::Span;
 
@@ -21,10 +24,11 @@ const MAX_NOTE_BYTES: usize = 1000;
 pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
     let note = note(decision, rollout);
     let message = message(decision, rollout);
-    let opens = message
+    let wakes = message
         .as_ref()
         .is_some_and(|message| matches!(message.kind, MessageKind::NeedsAPerson | MessageKind::RollingBack));
-    let incident = if opens {
+    // A rollout that is only observed has changed nothing for which a person on call should be woken.
+    let incident = if wakes && rollout.policy.mode != Mode::Observe {
         Some(IncidentChange::Open)
     } else {
         let is_over = decision.kind == DecisionKind::Resume || decision.ending.is_some();
@@ -33,7 +37,29 @@ pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
     if let Some(change) = incident {
         rollout.incident_open = change == IncidentChange::Open;
     }
-    Notification { key: rollout.id.clone(), facts: facts(decision, rollout), incident, note, message }
+    Notification { key: rollout.id.clone(), facts: facts(decision, rollout), incident, note, message, trace: None }
+}
+
+/// Returns the course of `rollout`, which has ended with `decision`.
+pub fn trace(decision: &Decision, rollout: &Rollout) -> RolloutTrace {
+    let (traceparent, has_steps) = match &rollout.task {
+        Task::Roll { request } => (request.traceparent.clone(), true),
+        Task::Guard { .. } => (None, false),
+    };
+    let phase = |entry: &HistoryEntry| TracedPhase {
+        phase: entry.to.to_string(),
+        step: has_steps.then_some(entry.step + 1),
+        since: entry.at,
+        decision: entry.kind.to_string(),
+        why: entry.why.clone(),
+        by: entry.by.clone(),
+    };
+    RolloutTrace {
+        traceparent,
+        started: rollout.started,
+        phases: rollout.history.iter().filter(|entry| entry.to != Phase::Ended).map(phase).collect(),
+        why: decision.why.clone(),
+    }
 }
 
 fn facts(decision: &Decision, rollout: &Rollout) -> NotificationFacts {
@@ -44,6 +70,18 @@ fn facts(decision: &Decision, rollout: &Rollout) -> NotificationFacts {
         ending: decision.ending.map(|ending| word(&ending.to_string())),
         weight: decision.weight,
         policy: rollout.policy.name.clone(),
+        image: image(decision, rollout),
+    }
+}
+
+/// Returns the image of [`NotificationFacts::image`]. The promotion of a version that another tool has deployed changes nothing.
+fn image(decision: &Decision, rollout: &Rollout) -> Option<String> {
+    let basis = rollout.basis.as_ref().filter(|_| rollout.policy.mode != Mode::Observe)?;
+    let (container, new) = rollout.changes().into_iter().next()?;
+    match (decision.ending, &rollout.task) {
+        (Some(Ending::Promoted), Task::Guard { .. }) => None,
+        (None | Some(Ending::Promoted), _) => Some(new),
+        (Some(_), _) => basis.from.get(&container).cloned(),
     }
 }
 

@@ -150,14 +150,14 @@ impl Restarts {
 mod tests {
     use super::*;
     use crate::dice::Random;
-    use crate::ids::TemplateHash;
+    use crate::ids::{Images, TemplateHash};
 
     fn deployment(pods: u32, restarts: u32) -> DeploymentStatus {
         DeploymentStatus {
             uid: String::new(),
             template: TemplateHash(String::new()),
             pod_hash: None,
-            images: std::collections::BTreeMap::new(),
+            images: Images::new(),
             generation: 1,
             observed_generation: 1,
             replicas: pods,

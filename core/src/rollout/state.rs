@@ -20,6 +20,7 @@ use crate::input::effect::{Act, Effect};
 use crate::input::event::Request;
 use crate::input::report::{Combination, SuiteReport};
 use crate::input::status::WorkloadStatus;
+use crate::judge::evidence::Evidence;
 use crate::judge::judges::JudgeState;
 use crate::measure::calibration::Calibration;
 use crate::policy::{Mode, Policy};
@@ -153,6 +154,9 @@ pub struct Measurements {
     /// The calibrations from the time before the canary's traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calibrations: Vec<Calibration>,
+    /// The newest evidence of the checks when the end was decided; empty before, and if none had looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub at_end: Vec<Evidence>,
     /// The end of the newest block.
     pub last_block: Option<Timestamp>,
     /// Whether the router followed a weight of this rollout late.

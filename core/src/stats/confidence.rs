@@ -12,6 +12,9 @@ use super::tally::Worth;
 /// validity.
 const TUNED_LEVEL: f64 = 0.05;
 
+/// The tolerance of an edge, as a part of its distance from the end of the unit interval.
+const EDGE_TOLERANCE: f64 = 1e-10;
+
 /// A confidence interval for a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -96,15 +99,17 @@ pub fn wilson(count: usize, runs: usize, tail: f64) -> Interval {
 }
 
 /// Returns the boundary between the refuted shares near `outer`, an end of the unit interval, and `inner`, which is not
-/// refuted; returns `outer` if even the outermost share is not refuted.
+/// refuted; returns `outer` if even the outermost share is not refuted. The result is refuted itself, so that the interval is never too
+/// narrow, and too wide by [`EDGE_TOLERANCE`] at most.
 fn edge(outer: f64, inner: f64, refuted: impl Fn(f64) -> bool) -> f64 {
     let outermost = outer + (inner - outer) * 1e-12;
     if !refuted(outermost) {
         return outer;
     }
     let (mut out, mut within) = (outermost, inner);
-    for _ in 0..100 {
+    while (within - out).abs() > EDGE_TOLERANCE * (within - outer).abs() {
         let middle = 0.5 * (out + within);
+        // Near 1 the numbers themselves may be farther apart than the tolerance.
         if middle == out || middle == within {
             break;
         }
@@ -136,6 +141,13 @@ mod tests {
             let upper = upper_part(count, runs, 0.05);
             assert!((upper - expected).abs() < 2e-4, "{count} of {runs}: {upper}");
         }
+    }
+
+    #[test]
+    fn an_interval_at_the_end_of_the_numbers_is_found() {
+        let most = 1u64 << 53;
+        let interval = share(Worth::from(Tally::of(most - 1, most).unwrap()), 0.05, 1000.0);
+        assert!(interval.lower < 1.0 && interval.upper == 1.0, "{interval:?}");
     }
 
     #[test]

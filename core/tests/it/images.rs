@@ -73,7 +73,7 @@ fn a_failed_version_is_quarantined_with_and_without_its_digest() {
         assert_eq!(story.run(60), Some(Ending::Refused), "{asked:?}");
         assert!(story.whys().last().unwrap().contains("is quarantined"), "{:?}", story.whys());
     }
-    let other = images("v2-slow").into_values().next().unwrap() + "@sha256:" + &"f".repeat(64);
+    let other = images("v2-slow").into_iter().next().unwrap().1 + "@sha256:" + &"f".repeat(64);
     story.ask("rebuilt", json!({ "images": { "app": other } }));
     assert_eq!(story.run(60), Some(Ending::RolledBack), "another digest is another version, which is judged anew");
 }
@@ -96,7 +96,11 @@ fn a_restored_version_to_which_admission_adds_a_digest_ends_the_rollback() {
 fn an_image_without_a_container_is_given_to_all_that_run_it() {
     let image = |tag: &str| format!("registry.test/shop/web:{tag}");
     let with = |init: &str, app: &str| {
-        Images::from([("app".into(), image(app)), ("migrate".into(), image(init)), ("proxy".into(), "proxy:1".into())])
+        Images::from_iter([
+            ("app".into(), image(app)),
+            ("migrate".into(), image(init)),
+            ("proxy".into(), "proxy:1".into()),
+        ])
     };
     for (before, after) in [(with("v1", "v1"), Some(with("v2", "v2"))), (with("v0", "v1"), None)] {
         let mut story = Story::new(policy(json!({})));

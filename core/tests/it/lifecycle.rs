@@ -1,6 +1,6 @@
 //! Whole rollouts, from their request to their end.
 
-use bellwether_core::engine::Disposition;
+use bellwether_core::engine::{Disposition, show};
 use bellwether_core::ids::{EventId, Weight};
 use bellwether_core::input::effect::{Act, ClusterAct};
 use bellwether_core::input::event::Event;
@@ -14,6 +14,26 @@ use serde_json::json;
 use bellwether_sim::story::{Story, images, policy, workload};
 
 const HOUR: u64 = 3600;
+
+#[test]
+fn the_checks_of_an_ended_rollout_are_those_of_the_decision_about_its_end() {
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2-err8");
+    while story.rollout().conclusion.is_none() {
+        story.second();
+    }
+    let decided = show::view(story.rollout()).checks;
+    assert!(decided.iter().any(|check| check.verdict == "regressed"), "{decided:#?}");
+    assert_eq!(story.run(600), Some(Ending::RolledBack));
+    let shown = show::view(story.rollout());
+    assert!(shown.ended.is_some() && shown.checks == decided, "{shown:#?}");
+
+    let mut story = Story::new(policy(json!({})));
+    story.request("v2");
+    story.say("abort", json!({}));
+    assert_eq!(story.run(60), Some(Ending::Aborted));
+    assert_eq!(show::view(story.rollout()).checks, [], "no check has looked");
+}
 
 #[test]
 fn a_good_version_is_promoted() {

@@ -86,13 +86,15 @@ fn a_rollback_opens_an_incident_and_its_end_resolves_it() {
 }
 
 #[test]
-fn a_rollback_that_is_only_observed_opens_no_incident() {
-    let patience = json!({ "insufficient": "2m", "on-insufficient": "roll-back" });
-    let mut story = Story::new(policy(json!({ "mode": "observe", "patience": patience })));
-    story.request("v2");
-    story.run(3600);
-    assert!(story.kinds().iter().any(|kind| kind == "roll back"), "{:#?}", story.kinds());
-    assert_eq!(incidents(&story), []);
+fn a_rollout_that_is_only_observed_opens_no_incident() {
+    for (act, kind) in [("roll-back", "roll back"), ("hold", "hold")] {
+        let patience = json!({ "insufficient": "2m", "on-insufficient": act });
+        let mut story = Story::new(policy(json!({ "mode": "observe", "patience": patience })));
+        story.request("v2");
+        story.run(3600);
+        assert!(story.kinds().iter().any(|seen| seen == kind), "{:#?}", story.kinds());
+        assert_eq!(incidents(&story), []);
+    }
 }
 
 #[test]
@@ -110,6 +112,59 @@ fn a_sink_may_limit_itself_to_questions_or_to_ends() {
     };
     assert_eq!(titles(&asks), ["test: web v1 → v2 held"]);
     assert_eq!(titles(&ends), ["test: web v1 → v2 promoted"]);
+}
+
+#[test]
+fn a_store_of_traces_gets_each_end_with_the_phases_and_no_other_sink_does() {
+    let traces = Sink { name: "traces".to_owned(), subscription: Subscription::Traces };
+    let mut story = Story::new(policy(json!({ "notify": ["none"] })));
+    story.engine = story.engine.with_sinks(vec![traces.clone(), events()]);
+    story.request("v2");
+    assert_eq!(story.run(3600), Some(Ending::Promoted));
+    let told = sent(&story, &traces);
+    assert_eq!(told.len(), 1);
+    let trace = told[0].trace.as_ref().unwrap();
+    assert!(trace.phases.iter().any(|phase| phase.phase == "stepping"), "{trace:#?}");
+    assert!(trace.phases.iter().all(|phase| phase.phase != "ended" && phase.since >= trace.started), "{trace:#?}");
+    assert!(trace.phases.windows(2).all(|pair| pair[0].since <= pair[1].since), "{trace:#?}");
+    assert!(sent(&story, &events()).iter().all(|notification| notification.trace.is_none()));
+}
+
+#[test]
+fn other_tools_hear_of_promotions_and_rollbacks_with_the_image_that_serves() {
+    let changes = Sink { name: "pipeline".to_owned(), subscription: Subscription::Changes };
+    for (version, expected) in [
+        ("v2", vec![("promoted", Some("v2"), None)]),
+        (
+            "v2-err50",
+            vec![
+                ("", Some("v2-err50"), Some(IncidentChange::Open)),
+                ("rolled-back", Some("v1"), Some(IncidentChange::Resolve)),
+            ],
+        ),
+    ] {
+        let mut story = Story::new(policy(json!({})));
+        story.engine = story.engine.with_sinks(vec![changes.clone()]);
+        story.request(version);
+        story.run(3600);
+        let told = sent(&story, &changes);
+        let tag = |image: &Option<String>| image.as_ref().and_then(|image| Some(image.rsplit_once(':')?.1.to_owned()));
+        let heard: Vec<_> = told
+            .iter()
+            .map(|told| (told.facts.ending.clone().unwrap_or_default(), tag(&told.facts.image), told.incident))
+            .collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(ending, tag, incident)| (ending.to_owned(), tag.map(str::to_owned), incident))
+            .collect();
+        assert_eq!(heard, expected, "{version}");
+    }
+    let mut observed = Story::new(policy(json!({ "mode": "observe" })));
+    observed.engine = observed.engine.with_sinks(vec![changes.clone()]);
+    observed.request("v2");
+    observed.run(3600);
+    let told = sent(&observed, &changes);
+    assert!(told.iter().all(|told| told.facts.change().is_none() && told.facts.image.is_none()), "{told:#?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn report_on(story: &Story, tag: &str, model: Option<&str>, result: SuiteResult)
     SuiteReport {
         suite: "behaviour".to_owned(),
         result,
-        images: images(tag).into_values().collect(),
+        images: images(tag).into_iter().map(|(_, image)| image).collect(),
         model: model.map(str::to_owned),
         prompt: None,
         tools: None,
@@ -137,7 +137,10 @@ fn a_report_on_a_part_of_the_combination_opens_nothing() {
     let other = || Some("sha256:bb".to_owned());
     let rows: [(Change, &str); 6] = [
         (|report| SuiteReport { images: Vec::new(), ..report }, "it did not test"),
-        (|report| SuiteReport { images: images("v1").into_values().collect(), ..report }, "it did not test"),
+        (
+            |report| SuiteReport { images: images("v1").into_iter().map(|(_, image)| image).collect(), ..report },
+            "it did not test",
+        ),
         (|report| SuiteReport { model: None, ..report }, "it names no model, and the request model chat@1.3.0"),
         (|report| SuiteReport { prompt: None, ..report }, "it names no prompt, and the request prompt sha256:aa"),
         (|report| SuiteReport { tools: None, ..report }, "it names no tools, and the request tools sha256:cc"),

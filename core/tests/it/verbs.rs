@@ -1,6 +1,7 @@
 //! Verbs of people, and the rules that wait for people: approvals, change windows, freezes, quarantine and patience.
 
-use bellwether_core::engine::Disposition;
+use bellwether_core::engine::view::RolloutView;
+use bellwether_core::engine::{Disposition, Engine, show};
 use bellwether_core::ids::{Images, Weight};
 use bellwether_core::input::command::Verb;
 use bellwether_core::input::effect::{Act, ClusterAct};
@@ -99,6 +100,75 @@ fn a_pause_lasts_until_it_is_resumed_or_the_hold_expires() {
     story.say("pause", json!({}));
     assert_eq!(story.run(HOUR), Some(Ending::GivenUp));
     assert_eq!(story.running(), images("v1"));
+}
+
+/// An engine whose effects have no outcome, so that the preflight does not end.
+struct Unanswered(Engine);
+
+impl Unanswered {
+    fn ask(changes: serde_json::Value) -> Unanswered {
+        let mut engine = Unanswered(Engine::new("test".to_owned(), vec![policy(json!({}))], Span::from_secs(HOUR)));
+        let mut request = json!({ "workload": workload() });
+        request.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let id = json!({ "source": "ci", "id": "a" });
+        engine.tell(json!({ "event": "requested", "id": id, "time": null, "request": request }));
+        engine
+    }
+
+    fn say(&mut self, verb: &str) {
+        let id = json!({ "source": "ann", "id": format!("{verb}{}", self.shown().history.len()) });
+        let command =
+            json!({ "scope": "test/shop/Deployment/web", "verb": { "verb": verb }, "reason": "demo at noon" });
+        self.tell(json!({ "event": "commanded", "id": id, "time": null, "command": command }));
+    }
+
+    fn tell(&mut self, event: serde_json::Value) {
+        let now = "2026-01-31T12:00:00Z".parse().unwrap();
+        let transitions = self.0.step(serde_json::from_value(event).unwrap(), now);
+        assert!(transitions.iter().all(|transition| transition.disposition == Disposition::Changed), "{transitions:?}");
+    }
+
+    fn shown(&self) -> RolloutView {
+        show::view(self.0.state(&workload()).unwrap().rollout.as_ref().unwrap())
+    }
+}
+
+#[test]
+fn a_pause_during_the_preflight_is_shown_at_once() {
+    let mut engine = Unanswered::ask(json!({ "images": images("v2") }));
+    assert_eq!((engine.shown().state(), engine.shown().held), ("preflight", None));
+    engine.say("pause");
+    let shown = engine.shown();
+    assert_eq!((shown.phase.as_str(), shown.state()), ("preflight", "held"));
+    assert_eq!(shown.held.as_deref(), Some("paused by ann (demo at noon)"));
+    assert_eq!(shown.reason, "paused by ann (demo at noon)");
+    assert_eq!(shown.next, "is held at the end of preflight, until a person resumes it");
+    engine.say("abort");
+    assert_eq!(engine.shown().held, None, "an end is not paused");
+
+    let mut engine = Unanswered::ask(json!({ "images": images("v2") }));
+    engine.say("pause");
+    engine.say("resume");
+    assert_eq!(engine.shown().held, None);
+}
+
+#[test]
+fn the_requested_version_is_shown_before_the_preflight_has_ended_and_after_a_refusal() {
+    for (request, expected) in [
+        (json!({ "images": images("v2") }), "v2"),
+        (json!({ "image": "registry.test/shop/web:v3" }), "v3"),
+        (json!({ "image": "registry.test/shop/web@sha256:0123456789abcdef" }), "0123456789ab"),
+    ] {
+        let shown = Unanswered::ask(request).shown();
+        assert_eq!((shown.phase.as_str(), shown.versions().as_str()), ("preflight", expected));
+    }
+    let mut story = Story::new(policy(json!({})));
+    story.ask("v2", json!({ "images": {}, "image": "registry.test/shop/web:v2" }));
+    assert_eq!(show::view(story.rollout()).versions(), "v1 → v2");
+    let mut story = Story::new(policy(json!({})));
+    story.ask("v2", json!({ "expectedCurrent": images("v0") }));
+    assert_eq!(story.run(60), Some(Ending::Refused));
+    assert_eq!(show::view(story.rollout()).versions(), "v1 → v2");
 }
 
 #[test]
@@ -397,7 +467,7 @@ fn a_verb_older_than_the_last_request_is_ignored() {
 #[test]
 fn a_retry_lifts_the_quarantine_of_a_bare_image() {
     let mut story = Story::new(policy(json!({})));
-    let image = images("v2-err8")["app"].clone();
+    let image = images("v2-err8").get("app").unwrap().clone();
     story.ask("bare", json!({ "images": Images::new(), "image": image }));
     assert_eq!(story.run(HOUR), Some(Ending::RolledBack));
     assert_eq!(story.engine.state(&workload()).unwrap().quarantine.len(), 1);

@@ -64,6 +64,7 @@ impl<'a> Replay<'a> {
             model: None,
             prompt: None,
             tools: None,
+            traceparent: None,
             reason: None,
         };
         let id = EventId { source: "recording".to_owned(), id: "request".to_owned() };
@@ -151,7 +152,7 @@ fn recordable(policy: &Policy) -> Policy {
 }
 
 fn images(tag: &str) -> Images {
-    Images::from([("app".to_owned(), format!("recording/app:{tag}"))])
+    Images::from_iter([("app".to_owned(), format!("recording/app:{tag}"))])
 }
 
 /// Returns the status of a healthy workload with one pod.

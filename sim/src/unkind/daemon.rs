@@ -49,6 +49,7 @@ impl World {
             model: None,
             prompt: None,
             tools: None,
+            traceparent: None,
             reason: None,
         };
         let id = EventId { source: "ci".into(), id: "1".into() };

@@ -99,7 +99,7 @@ impl Version {
 
     /// Returns the images as the request names them.
     pub(super) fn requested(&self) -> Images {
-        Images::from([("app".to_owned(), format!("registry.test/shop/web:{}", self.tag))])
+        Images::from_iter([("app".to_owned(), format!("registry.test/shop/web:{}", self.tag))])
     }
 
     /// Returns the images as the API server keeps them: admission may add a digest.
@@ -107,7 +107,9 @@ impl Version {
         let mut images = self.requested();
         if digests {
             let digit = self.tag.bytes().last().map_or(0, |byte| byte % 10);
-            images.values_mut().for_each(|image| image.push_str(&format!("@sha256:{}", digit.to_string().repeat(64))));
+            images
+                .iter_mut()
+                .for_each(|(_, image)| image.push_str(&format!("@sha256:{}", digit.to_string().repeat(64))));
         }
         images
     }

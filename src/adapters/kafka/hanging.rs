@@ -267,7 +267,7 @@ fn end(
             }
         })
     });
-    written.map_err(|error| transaction::classify(&error))
+    written.map_err(|error| transaction::classify(producer, &error))
 }
 
 /// Returns a record that every reader of the log passes over: an event of an unknown type, and in the other topics one

@@ -156,7 +156,7 @@ async fn fence(options: Arc<Options>, partition: Partition) -> Result<Producer, 
             config.create().map_err(|error| TransactionFailure::Broken(error::client(&error).to_string()))?;
         let deadline = Instant::now() + FENCE_TIMEOUT;
         transaction::retry(deadline, || producer.init_transactions(CALL_TIMEOUT))
-            .map_err(|error| transaction::classify(&error))?;
+            .map_err(|error| transaction::classify(&producer, &error))?;
         Ok(producer)
     });
     opened.await.unwrap_or_else(|error| Err(TransactionFailure::Unknown(error.to_string())))

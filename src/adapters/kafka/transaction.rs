@@ -18,9 +18,10 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, error::KafkaResult};
 
+use super::letter;
 use super::options::{MAX_ENTRY_BYTES, Options};
 use crate::failpoints::{self, Failpoint};
-use crate::ports::{Batch, EventRecord, JournalError, Partition, Rekeyed};
+use crate::ports::{Batch, JournalError, Partition, Rekeyed};
 
 /// A transactional producer. The thread of a transaction polls it. (The polling thread of rdkafka's `ThreadedProducer` spins in
 /// the last millisecond of each 100 ms, which takes a hundredth of a core for each partition at rest.)
@@ -37,17 +38,6 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
 const ABORT_CALL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The shortest and the longest time between two polls for acknowledgements.
 const POLL_PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(10)];
-
-/// The longest value in bytes that is copied into a dead letter. A longer value is left out; the letter names the position
-/// of the original record.
-const MAX_DEAD_BYTES: usize = 2 << 20;
-/// The longest key in bytes that is copied into a dead letter.
-const MAX_DEAD_KEY_BYTES: usize = 64 << 10;
-/// The size of the headers in bytes, names included, that are copied into a dead letter. The broker compares the size before
-/// compression, so a record that it accepted compressed can have headers that no record of ours may have.
-const MAX_DEAD_HEADER_BYTES: usize = 256 << 10;
-/// The longest description of the problem in a dead letter, in characters.
-const MAX_ERROR_CHARS: usize = 1000;
 
 /// The header with the name of the transaction that wrote a record. [`super::hanging`] reads it.
 pub(super) const TRANSACTION_HEADER: &str = "bellwether-txn";
@@ -138,7 +128,7 @@ pub(super) fn run(producer: &Producer, batch: &Batch, target: &Target<'_>) -> Re
             tracing::debug!(%error, partition = target.partition, "a failed transaction could not be aborted");
         }
     }
-    result.map_err(|error| classify(&error))
+    result.map_err(|error| classify(producer, &error))
 }
 
 fn attempt(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: Instant) -> KafkaResult<()> {
@@ -200,7 +190,7 @@ fn produce(producer: &Producer, batch: &Batch, target: &Target<'_>, deadline: In
     }
     let dlq = options.dlq();
     for (record, problem) in dead {
-        let letter = dead_letter(&dlq, options, record, problem);
+        let letter = letter::write(&dlq, options, record, problem);
         send(producer, with_name(letter, name), deadline)?;
     }
     for Rekeyed { record, key, partition } in rekeyed {
@@ -246,52 +236,6 @@ pub(super) fn send(producer: &Producer, mut record: OutgoingRecord<'_>, deadline
     }
 }
 
-/// Returns the dead letter of a record: its key, value and headers, and headers with its position and its problem.
-fn dead_letter<'a>(dlq: &'a str, options: &Options, record: &'a EventRecord, problem: &str) -> OutgoingRecord<'a> {
-    let problem: String = problem.chars().take(MAX_ERROR_CHARS).collect();
-    let mut added = vec![
-        ("dlq-original-topic", options.topic.clone()),
-        ("dlq-original-partition", record.partition.to_string()),
-        ("dlq-original-offset", record.offset.to_string()),
-        ("dlq-error", problem),
-    ];
-    let mut letter = record_to(dlq);
-    letter.key = fitting(record.key.as_deref(), MAX_DEAD_KEY_BYTES, "dlq-key-left-behind-bytes", &mut added);
-    letter.payload = fitting(record.value.as_deref(), MAX_DEAD_BYTES, "dlq-value-left-behind-bytes", &mut added);
-    let kept = fitting_headers(&record.headers);
-    if kept.len() < record.headers.len() {
-        added.push(("dlq-headers-left-behind", (record.headers.len() - kept.len()).to_string()));
-    }
-    let headers = added
-        .iter()
-        .fold(headers(kept), |headers, (key, value)| headers.insert(Header { key, value: Some(value.as_bytes()) }));
-    letter.headers(headers)
-}
-
-/// Returns the bytes if there are at most `max`; longer ones are left behind, and a header says how many.
-fn fitting<'a>(
-    bytes: Option<&'a [u8]>,
-    max: usize,
-    header: &'static str,
-    added: &mut Vec<(&'static str, String)>,
-) -> Option<&'a [u8]> {
-    if let Some(bytes) = bytes.filter(|bytes| bytes.len() > max) {
-        added.push((header, bytes.len().to_string()));
-        return None;
-    }
-    bytes
-}
-
-/// Returns the first headers that together are small enough for a dead letter.
-fn fitting_headers(headers: &[(String, Vec<u8>)]) -> &[(String, Vec<u8>)] {
-    let sizes = headers.iter().scan(0usize, |sum, (name, value)| {
-        *sum += name.len() + value.len();
-        Some(*sum)
-    });
-    let kept = sizes.take_while(|sum| *sum <= MAX_DEAD_HEADER_BYTES).count();
-    headers.get(..kept).unwrap_or_default()
-}
-
 /// Returns headers in librdkafka's form, with room for those that are added. The name of the transaction that wrote the
 /// record is left out: a copy belongs to the transaction that writes the copy.
 pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
@@ -301,11 +245,13 @@ pub(super) fn headers(headers: &[(String, Vec<u8>)]) -> OwnedHeaders {
     })
 }
 
-/// Classifies an error of a transactional producer.
-pub(super) fn classify(error: &KafkaError) -> TransactionFailure {
+/// Classifies an error of a transactional producer. A call after a fatal error, such as a fence that became known while the
+/// records were written, fails without the reason; the producer has kept it.
+pub(super) fn classify(producer: &Producer, error: &KafkaError) -> TransactionFailure {
     use RDKafkaErrorCode as Code;
-    let message = error.to_string();
-    match error.rdkafka_error_code() {
+    let fatal = producer.client().fatal_error().map(|(code, reason)| (Some(code), reason));
+    let (code, message) = fatal.unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
+    match code {
         Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => TransactionFailure::Fenced(message),
         Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::RebalanceInProgress) => {
             TransactionFailure::Stale(message)

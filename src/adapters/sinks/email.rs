@@ -22,7 +22,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::text::{fitted, plain, utf16};
-use super::{Audience, SinkError, SinkOptions, mark, required};
+use super::{Audience, Connections, SinkError, SinkOptions, mark, required};
 use crate::ports::{NotificationError, NotificationSink};
 use crate::secret::Secret;
 
@@ -130,7 +130,7 @@ impl SinkOptions for Options {
         problems
     }
 
-    fn open(&self, name: &str) -> Result<Box<dyn NotificationSink>, SinkError> {
+    fn open(&self, name: &str, _: &Connections<'_>) -> Result<Box<dyn NotificationSink>, SinkError> {
         let from = mailbox(&self.from).map_err(SinkError::Unusable)?;
         let to = self.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>().map_err(SinkError::Unusable)?;
         let port = self.port.unwrap_or(self.tls.port());

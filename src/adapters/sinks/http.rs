@@ -30,7 +30,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bellwether_core::input::effect::Effect;
 use bellwether_core::input::notification::{Message, Note, Notification, Subscription};
 use bellwether_core::time::{Span, Timestamp};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue};
 use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 
 use super::delivery::{HttpSink, Letter, Pace};
 use super::text::{fitted, json_bytes, plain};
-use super::{HttpSinkOptions, Inquiry, Provider, SinkError, http_url, secret_of, url_problem};
+use super::{HttpSinkOptions, Inquiry, Provider, SinkError, headers, http_url, secret_of, url_problem};
 use crate::secret::{self, Secret};
 
 /// The longest text of the body, in bytes of JSON.
@@ -47,9 +47,6 @@ const MAX_TEXT: usize = 2500;
 const MIN_SECRET_BYTES: usize = 24;
 /// The beginning of a secret in the form of Standard Webhooks, which is followed by Base64.
 const SECRET_PREFIX: &str = "whsec_";
-/// The headers that a configuration may not set.
-const OWN_HEADERS: [&str; 6] =
-    ["content-length", "content-type", "host", "webhook-id", "webhook-signature", "webhook-timestamp"];
 /// The largest number of requests per second.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
@@ -118,21 +115,7 @@ impl HttpSinkOptions for Options {
                 problems.push(("url", "the webhook needs a URL; write it here or into `url-file`".to_owned()))
             }
         }
-        for (key, names) in [
-            ("headers", self.headers.keys().collect::<Vec<_>>()),
-            ("header-files", self.header_files.keys().collect::<Vec<_>>()),
-        ] {
-            for name in names {
-                if HeaderName::try_from(name).is_err() || OWN_HEADERS.contains(&name.to_lowercase().as_str()) {
-                    problems.push((key, format!("{name:?} is not the name of a header that can be set here")));
-                }
-            }
-        }
-        for (name, value) in &self.headers {
-            if HeaderValue::from_str(value).is_err() {
-                problems.push(("headers", format!("the value of {name:?} has characters that no header can hold")));
-            }
-        }
+        problems.extend(headers::problems(&self.headers, &self.header_files));
         problems
     }
 
@@ -145,15 +128,8 @@ impl HttpSinkOptions for Options {
         let url = http_url(url, "the webhook", "https://")?;
         let secret = secret_of(self.secret.as_ref(), self.secret_file.as_deref())?;
         let key = secret.as_ref().map(signing_key).transpose()?;
-        let (mut headers, mut secrets) = (HeaderMap::new(), vec![url.clone()]);
-        for (name, value) in &self.headers {
-            insert(&mut headers, name, value, false)?;
-        }
-        for (name, path) in &self.header_files {
-            let value = secret::read(path)?;
-            insert(&mut headers, name, value.expose_secret(), true)?;
-            secrets.push(value);
-        }
+        let (headers, mut secrets) = headers::read(&self.headers, &self.header_files)?;
+        secrets.insert(0, url.clone());
         let webhook = Webhook { sink: name.to_owned(), url, key, headers, secrets, receives: self.receives };
         HttpSink::new(name, webhook, Pace { timeout: self.timeout, per_second: PER_SECOND })
     }
@@ -175,14 +151,6 @@ pub(super) fn signing_key(secret: &SecretString) -> Result<hmac::Key, SinkError>
         )));
     }
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) -> Result<(), SinkError> {
-    let unusable = || SinkError::Unusable(format!("the header {name:?} can't be set: its name or value is not valid"));
-    let mut value = HeaderValue::from_str(value).map_err(|_| unusable())?;
-    value.set_sensitive(is_secret);
-    headers.insert(HeaderName::try_from(name).map_err(|_| unusable())?, value);
-    Ok(())
 }
 
 /// A webhook.
@@ -241,7 +209,7 @@ pub(super) fn signature(key: &hmac::Key, id: &str, seconds: &str, body: &[u8]) -
 }
 
 fn body(sink: &str, effect: &Effect, notification: &Notification) -> Value {
-    let Notification { key, facts, incident, note, message } = notification;
+    let Notification { key, facts, incident, note, message, trace: _ } = notification;
     json!({
         "version": 1,
         "id": effect.id,

@@ -3,7 +3,7 @@
 use bellwether_core::ids::{EffectId, Workload};
 use bellwether_core::input::effect::{Act, Notify};
 use bellwether_core::input::notification::{
-    IncidentChange, Message, MessageKind, Note, NotificationFacts, Sink, Subscription,
+    IncidentChange, Message, MessageKind, Note, NotificationFacts, RolloutTrace, Sink, Subscription,
 };
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ mod bodies;
 const MARK: &str = "MARKED5ECRET";
 
 /// The providers that are reached over HTTP.
-const PROVIDERS: [&str; 7] = ["alertmanager", "discord", "http", "opsgenie", "pagerduty", "slack", "teams"];
+const PROVIDERS: [&str; 8] = ["alertmanager", "discord", "http", "opsgenie", "otlp", "pagerduty", "slack", "teams"];
 
 /// Returns the sinks of all providers at a server, by the provider's name.
 fn sinks_at(server: &str, timeout: &str) -> Vec<(&'static str, HttpSink)> {
@@ -41,6 +41,9 @@ fn sinks_at(server: &str, timeout: &str) -> Vec<(&'static str, HttpSink)> {
         url = "{server}"
         api-key = "{MARK}"
         timeout = "{timeout}"
+        [otlp.traces]
+        url = "{server}"
+        timeout = "{timeout}"
         [pagerduty.duty]
         url = "{server}"
         routing-key = "{MARK}"
@@ -61,6 +64,7 @@ fn sinks_at(server: &str, timeout: &str) -> Vec<(&'static str, HttpSink)> {
     opened("discord", &options.discord, &mut all);
     opened("http", &options.http, &mut all);
     opened("opsgenie", &options.opsgenie, &mut all);
+    opened("otlp", &options.otlp, &mut all);
     opened("pagerduty", &options.pagerduty, &mut all);
     opened("slack", &options.slack, &mut all);
     opened("teams", &options.teams, &mut all);
@@ -98,10 +102,17 @@ fn notification(change: IncidentChange, text: &str) -> Notification {
             ending: None,
             weight: "25%".parse().unwrap(),
             policy: "shop".to_owned(),
+            image: Some("registry.example/shop/web:2".to_owned()),
         },
         incident: Some(change),
         note: Some(Note { warning: true, reason: "RolloutHeld".to_owned(), text: text.to_owned() }),
         message: Some(message(text)),
+        trace: Some(Box::new(RolloutTrace {
+            traceparent: None,
+            started: "2026-01-01T00:00:00Z".parse().unwrap(),
+            phases: Vec::new(),
+            why: text.to_owned(),
+        })),
     }
 }
 

@@ -39,8 +39,9 @@ pub(super) fn cases(lines: &[Vec<u8>]) -> anyhow::Result<Vec<Case>> {
     for (index, line) in lines.iter().enumerate() {
         let place = || format!("line {}", index + 1);
         let value: Value = serde_json::from_slice(line).with_context(|| format!("{} is not JSON", place()))?;
-        if value.get("inputs").is_some() {
-            records.add(AuditRecord::read(line).with_context(|| format!("{} can't be read", place()))?);
+        if value.get("inputs").or(value.get("refused")).is_some() {
+            let record = AuditRecord::read(line).with_context(|| format!("{} can't be read", place()))?;
+            record.into_iter().for_each(|record| records.add(record));
         } else if value.get("metrics").is_some() {
             let block: Block = serde_json::from_value(value).with_context(|| format!("{} is not a block", place()))?;
             if blocks.last().is_some_and(|last: &Block| block.from < last.to) {

@@ -4,7 +4,7 @@
 //! For each workload that a policy selects it runs the preflight and the queries that a rollout runs in the phase
 //! `preparing`, so it finds the problems that a rollout would be refused for. It only reads.
 
-use super::{CheckFinding, Level, counted};
+use super::{CheckFinding, Level};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::journal::JournalKind;

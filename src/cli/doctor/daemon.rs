@@ -19,10 +19,13 @@ const OURS: &str = env!("CARGO_PKG_VERSION");
 struct VersionAnswer {
     name: String,
     version: String,
+    /// The cluster that the daemon acts in; `None` from a version that does not tell it.
+    cluster: Option<String>,
 }
 
-/// Returns the findings about the daemon at `api`.
-pub async fn findings(api: &str) -> Vec<CheckFinding> {
+/// Returns the findings about the daemon at `api`. `cluster` is the name of the cluster in the configuration; `None` if that can't be
+/// read.
+pub async fn findings(api: &str, cluster: Option<&str>) -> Vec<CheckFinding> {
     let client = bellwether_tools::http::client().timeout(TIMEOUT).build();
     let (Ok(client), Ok(base)) = (client, Url::parse(api)) else {
         let text = format!("{api:?} is not a URL");
@@ -33,6 +36,7 @@ pub async fn findings(api: &str) -> Vec<CheckFinding> {
         Err(error) => vec![absent(api, &error)],
         Ok(text) => {
             let mut findings = vec![version_finding(api, &text)];
+            findings.extend(cluster.and_then(|ours| cluster_finding(api, &text, ours)));
             findings.extend(ready.map(|text| conditions(&text)).unwrap_or_default());
             findings
         }
@@ -77,6 +81,18 @@ fn version_finding(api: &str, answer: &str) -> CheckFinding {
     }
 }
 
+/// Returns the problem of a daemon that acts in another cluster than the configuration names.
+fn cluster_finding(api: &str, answer: &str, ours: &str) -> Option<CheckFinding> {
+    let theirs = serde_json::from_str::<VersionAnswer>(answer).ok()?.cluster.filter(|theirs| theirs != ours)?;
+    let text = format!("the daemon at {api} acts in cluster {theirs}, and the configuration is for {ours}");
+    let remedy = format!(
+        "name the URL of the daemon of {ours} with --api, or the configuration of {theirs} with --config; a port-forward may belong \
+         to another context of kubectl"
+    );
+    let why = format!("the other findings are about {ours}, and an event for {ours} is ignored by this daemon");
+    Some(CheckFinding::problem("daemon", text, remedy).because(why))
+}
+
 /// Returns a problem for each condition of `/readyz` that does not hold.
 fn conditions(answer: &str) -> Vec<CheckFinding> {
     let failing = answer.lines().filter_map(|line| line.strip_prefix("[-] "));
@@ -105,7 +121,7 @@ mod tests {
             .route("/version", get(move || async move { version }))
             .route("/readyz", get(move || async move { (StatusCode::SERVICE_UNAVAILABLE, readyz) }));
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-        let found = findings(&api).await;
+        let found = findings(&api, Some("prod")).await;
         server.abort();
         found
     }
@@ -113,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn an_absent_an_old_a_foreign_and_an_unready_daemon_are_found() {
         crate::telemetry::install_tls();
-        let absent = findings("http://127.0.0.1:1").await;
+        let absent = findings("http://127.0.0.1:1", None).await;
         assert!(absent[0].level == Level::Warning && absent[0].text.contains("no daemon answers"), "{absent:?}");
         assert!(absent[0].remedy.as_deref().unwrap_or_default().contains("bellwether run"), "{absent:?}");
 
@@ -122,6 +138,15 @@ mod tests {
         assert_eq!(of("<html>", "").await[0].level, Level::Problem);
 
         const OURS: &str = concat!(r#"{"name": "bellwether", "version": ""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+        const THERE: &str =
+            concat!(r#"{"name": "bellwether", "version": ""#, env!("CARGO_PKG_VERSION"), r#"", "cluster": "test"}"#);
+        let other = of(THERE, "ready\n").await;
+        let is_named =
+            |finding: &CheckFinding| finding.text.ends_with("acts in cluster test, and the configuration is for prod");
+        assert!(other[1].level == Level::Problem && is_named(&other[1]) && other.len() == 2, "{other:?}");
+        let ours: &str = &THERE.replace("\"test\"", "\"prod\"");
+        assert_eq!(cluster_finding("http://a", ours, "prod"), None);
+
         let unready = of(OURS, "[+] kafka ok\n[-] kubernetes no answer\nnot ready\n").await;
         let texts: Vec<(Level, &str)> = unready.iter().map(|finding| (finding.level, finding.text.as_str())).collect();
         assert!(

@@ -11,6 +11,7 @@ use bellwether_tools::gate::models::models;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::table::counted;
 use crate::cli::{Common, Output, print};
 use crate::exit;
 
@@ -75,10 +76,10 @@ pub(super) async fn run(args: GateInitArgs, common: &Common) -> anyhow::Result<u
             print(&format!("{}\n", serde_json::to_string_pretty(&all)?));
         }
         Output::Table => print(&format!(
-            "wrote {} for model {model} at {url}: {} gates, {} requests\nnext: {next}\n",
+            "wrote {} for model {model} at {url}: {}, {}\nnext: {next}\n",
             suite.display(),
-            loaded.suite.gates.len(),
-            loaded.requests()
+            counted(loaded.suite.gates.len(), "gate", "gates"),
+            counted(loaded.requests(), "request", "requests")
         )),
     }
     Ok(exit::OK)

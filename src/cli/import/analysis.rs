@@ -100,6 +100,7 @@ pub fn checks(place: &TemplateUse<'_>, context: &mut ImportContext<'_>, notes: &
             notes.dropped(&reference, format!("the template {name:?} is in none of the files"), nearest);
             continue;
         };
+        notes.reads(&reference, &["templateName", "clusterScope"]);
         notes.converted(&reference, format!("checks from {}", template.title()));
         found.join(template_checks(template, &arguments, &dry, place, context, 0));
     }
@@ -126,6 +127,7 @@ pub fn alone(template: &SourceObject, context: &mut ImportContext<'_>) -> Option
 /// Returns the patterns of metrics that only run dry.
 fn patterns(dry_run: &Field<'_>, notes: &mut Notes) -> Vec<String> {
     notes.converted(dry_run, "on-regressed = \"warn\"");
+    dry_run.list().iter().for_each(|entry| notes.reads(entry, &["metricName"]));
     dry_run.list().iter().filter_map(|entry| entry.at("metricName").text()).map(str::to_owned).collect()
 }
 
@@ -148,6 +150,7 @@ fn template_checks(
         let value = known.get(name).cloned().or(value);
         match value {
             Some(value) => {
+                notes.reads(&argument, &["name", "value", "valueFrom"]);
                 notes.converted(&argument, format!("{value} stands in the queries"));
                 known.insert(name.to_owned(), value);
             }
@@ -168,6 +171,7 @@ fn template_checks(
         let name = nested.at("templateName").text().unwrap_or_default();
         match context.find(SourceKind::AnalysisTemplate, name, template.namespace()) {
             Some(other) if depth < MAX_NESTED => {
+                notes.reads(&nested, &["templateName", "clusterScope"]);
                 notes.converted(&nested, format!("checks from {}", other.title()));
                 found.join(template_checks(other, &known, &dry, place, context, depth + 1));
             }

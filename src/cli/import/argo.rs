@@ -44,6 +44,7 @@ pub fn convert(rollout: &SourceObject, context: &mut ImportContext<'_>) -> Polic
 
 /// Converts the keys of the workload itself.
 fn workload(spec: &Field<'_>, draft: &mut PolicyDraft, context: &ImportContext<'_>, notes: &mut Notes) {
+    notes.reads_all(&spec.at("template"));
     notes.converted(&spec.at("template"), "match: its images; the template itself belongs into a Deployment");
     let reference = spec.at("workloadRef");
     if let Some(name) = reference.at("name").text() {
@@ -145,6 +146,7 @@ fn routing(routing: &Field<'_>, draft: &mut PolicyDraft, notes: &mut Notes) {
                         "send its traffic by an HTTPRoute, or set traffic = \"replicas\"",
                     );
                 } else {
+                    notes.reads(&gateway, &["httpRoute", "httpRoutes", "namespace"]);
                     notes.converted(&router, "traffic = \"gateway\" with its HTTPRoute");
                 }
             }
@@ -195,6 +197,7 @@ fn steps(
                 );
             }
         } else if !pause.is_absent() {
+            notes.reads(&pause, &["duration"]);
             match (pause.at("duration").span(), found.last_mut()) {
                 (Some(span), Some((_, time))) => {
                     *time = Some(sum(time.unwrap_or(Span::ZERO), span));
@@ -358,6 +361,7 @@ pub fn arguments(
         };
         match value {
             Some(value) => {
+                notes.reads(&argument, &["name", "value", "valueFrom"]);
                 notes.converted(&argument, "its value stands in the queries");
                 arguments.insert(name.to_owned(), value);
             }

@@ -85,6 +85,7 @@ fn provider(spec: &Field<'_>) -> String {
 /// Converts the keys around the analysis.
 fn around(spec: &Field<'_>, target: &Field<'_>, provider: &str, draft: &mut PolicyDraft, notes: &mut Notes) {
     let kind = target.at("kind").text().unwrap_or("Deployment");
+    notes.reads(target, &["apiVersion", "kind", "name"]);
     if kind == "Deployment" {
         notes.converted(target, "match.workloads");
     } else {
@@ -156,6 +157,7 @@ fn metric(
         });
         match found {
             Some(found) => {
+                notes.reads(&template, &["name", "namespace"]);
                 notes.converted(&template, format!("[metric.{name}] from {}", found.title()));
                 let query = template_query(found, metric, window, context, &mut of_template);
                 context.finish(found, std::mem::take(&mut of_template));
@@ -172,6 +174,7 @@ fn metric(
         }
     };
     notes.not_needed(&metric.at("interval"), "counts are read at prometheus.interval; a query keeps its range");
+    notes.reads_all(&metric.at("templateVariables"));
     notes.converted(&metric.at("templateVariables"), "their values stand in the query");
     notes.converted(&metric.at("name"), "the check's and the metric's name");
     let Some(query) = query else {
@@ -238,6 +241,7 @@ fn limits(metric: &Field<'_>, name: &str, own: bool, notes: &mut Notes) -> Vec<(
         let limit = if is_min { Limit::Min(threshold) } else { Limit::Max(threshold) };
         limits.push((limit, format!("threshold {threshold} of {name}.")));
     }
+    notes.reads(&range, &["min", "max"]);
     notes.converted(&range, "the check's limit");
     notes.converted(&metric.at("threshold"), "the check's limit");
     if limits.is_empty() {

@@ -42,7 +42,9 @@ pub fn convert(config: &SourceObject, context: &mut ImportContext<'_>) -> Policy
     ] {
         notes.not_needed(&root.at(key), "it decides nothing");
     }
+    notes.reads_all(&root.at("judge"));
     notes.converted(&root.at("judge"), "judge = \"mann-whitney\", Kayenta's own test");
+    notes.reads_all(&root.at("templates"));
     notes.converted(&root.at("templates"), "the queries of the metrics that name them");
     let scores = Scores::of(&root);
     for metric in root.at("metrics").list() {
@@ -74,6 +76,18 @@ pub fn convert(config: &SourceObject, context: &mut ImportContext<'_>) -> Policy
     context.finish(config, notes);
     draft
 }
+
+/// The keys of a query of Prometheus.
+const QUERY_KEYS: [&str; 8] = [
+    "type",
+    "serviceType",
+    "metricName",
+    "customInlineTemplate",
+    "customFilterTemplate",
+    "customFilter",
+    "labelBindings",
+    "groupByFields",
+];
 
 /// The weights of the groups and the thresholds.
 struct Scores {
@@ -129,6 +143,7 @@ fn metric(metric: &Field<'_>, root: &Field<'_>, scores: &Scores, draft: &mut Pol
             "export the metric to Prometheus, and write a check of it",
         );
     }
+    notes.reads(&query, &QUERY_KEYS);
     let text = match promql(&query, root) {
         Ok(text) => text,
         Err(why) => return notes.dropped(&query, why, "write the query as a metric by hand"),

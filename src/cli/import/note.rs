@@ -1,5 +1,6 @@
 //! The report of a conversion: for each object and field its result, and the decisions that would differ.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bellwether_core::time::Span;
@@ -67,6 +68,10 @@ pub struct Notes {
     pub fields: Vec<FieldNote>,
     /// The decisions that would differ.
     pub otherwise: Vec<String>,
+    /// The paths of fields that were read key by key, so that another key below them is not known.
+    keyed: BTreeSet<String>,
+    /// The paths of fields that were read with everything below them, as a part of another field.
+    whole: BTreeSet<String>,
 }
 
 impl Notes {
@@ -77,7 +82,19 @@ impl Notes {
         }
     }
 
-    /// Notes the key that a field became.
+    /// Tells that these keys of a field are read, and no other one.
+    pub fn reads(&mut self, at: &Field<'_>, keys: &[&str]) {
+        self.keyed.insert(at.path.clone());
+        self.whole.extend(keys.iter().map(|key| at.at(key).path));
+    }
+
+    /// Tells that everything below a field is read, whatever keys it has.
+    pub fn reads_all(&mut self, at: &Field<'_>) {
+        self.whole.insert(at.path.clone());
+    }
+
+    /// Notes the key that a field became. Of a mapping or a list that is not [read whole](Notes::reads_all), the mappings below it need
+    /// notes of their own.
     pub fn converted(&mut self, at: &Field<'_>, text: impl Into<String>) {
         self.add(at, FieldResult::Converted, text, None);
     }
@@ -121,21 +138,34 @@ impl Notes {
     }
 
     fn unknown(&self, at: &Field<'_>, unknown: &mut Vec<String>) {
-        if at.is_absent() || self.fields.iter().any(|note| note.field == at.path) {
+        let mut results = self.fields.iter().filter(|note| note.field == at.path).map(|note| note.result).peekable();
+        let is_noted = results.peek().is_some();
+        // A reason is about everything below, and so is the note of a single value.
+        let is_reason = !self.keyed.contains(&at.path) && results.any(|result| result != FieldResult::Converted);
+        if at.is_absent() || is_reason || self.whole.contains(&at.path) {
             return;
         }
-        let below = |note: &FieldNote| {
-            note.field.strip_prefix(&at.path).is_some_and(|rest| at.path.is_empty() || rest.starts_with(['.', '[']))
-        };
-        if !self.fields.iter().any(below) {
+        if !is_noted && !self.has_below(&at.path) {
             unknown.push(at.path.clone());
             return;
         }
         match at.value {
             Value::Object(map) => map.keys().for_each(|key| self.unknown(&at.at(key), unknown)),
-            Value::Array(_) => at.list().iter().for_each(|item| self.unknown(item, unknown)),
+            Value::Array(_) => {
+                let items = at.list();
+                let is_part = |item: &&Field<'_>| is_noted && !item.value.is_object();
+                items.iter().filter(|item| !is_part(item)).for_each(|item| self.unknown(item, unknown));
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+    }
+
+    /// Returns whether a field below `path` has a note or was read.
+    fn has_below(&self, path: &str) -> bool {
+        let noted = self.fields.iter().map(|note| &note.field);
+        noted
+            .chain(&self.whole)
+            .any(|field| field.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.starts_with(['.', '['])))
     }
 }
 
@@ -229,6 +259,33 @@ mod tests {
             notes.fields.iter().map(|note| (note.field.as_str(), note.result)).collect();
         let (yes, no) = (FieldResult::Converted, FieldResult::NotConverted);
         assert_eq!(reported, [("a.b", yes), ("a.c.e[1].f", yes), ("a.c.d", no), ("a.c.e[0]", no), ("h", no)]);
+    }
+
+    #[test]
+    fn an_unknown_key_below_a_converted_field_is_reported() {
+        let object = json!({
+            "pause": { "duration": "5m", "dration": 1 },
+            "wait": { "dration": 1 },
+            "template": { "spec": { "any": 1 } },
+            "router": { "any": 1 },
+            "list": ["a", { "name": "b", "nme": "c" }],
+        });
+        let root = Field::root(&object);
+        let mut notes = Notes::default();
+        for key in ["pause", "template", "list"] {
+            notes.converted(&root.at(key), "a key of the policy");
+        }
+        for key in ["wait", "router"] {
+            notes.replaced(&root.at(key), "something near", "nothing");
+        }
+        notes.reads(&root.at("pause"), &["duration"]);
+        notes.reads(&root.at("wait"), &["duration"]);
+        notes.reads(&root.at("list").list()[1], &["name"]);
+        notes.reads_all(&root.at("template"));
+        notes.rest(&root);
+        let unknown = notes.fields.iter().filter(|note| note.text == "import does not know this field");
+        let unknown: Vec<&str> = unknown.map(|note| note.field.as_str()).collect();
+        assert_eq!(unknown, ["list[1].nme", "pause.dration", "wait.dration"]);
     }
 
     #[test]

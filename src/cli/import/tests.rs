@@ -207,7 +207,6 @@ fn a_rollout_of_argo_becomes_a_canary_policy() {
             • Missing data passes p95 in Argo by its condition. Here the check is `blind` or `insufficient`, and the rollout is held.
             • Argo fails p95 at 1 bad measurement of the whole run, however few requests each has and however far apart they are. Here the sequential judge weighs all requests since the first step, and rolls back at most 1 % of good versions (alpha).
 
-        Next: read the comments of the configuration, then `bellwether check --online`. `bellwether backtest --import` compares the decisions on your own counts.
     "#]].assert_eq(&report(&objects));
 }
 
@@ -385,7 +384,6 @@ fn a_canary_of_flagger_becomes_a_canary_policy() {
             • Flagger rolls back after 10 failed checks of the whole analysis, which a pass does not reset. Here the sequential judge weighs all requests, and rolls back at most 1 % of good versions (alpha).
             • No values, NaN and a failed query are failed checks in Flagger, so an outage of Prometheus rolls back. Here they are `insufficient` or `blind`, and the rollout is held.
 
-        Next: read the comments of the configuration, then `bellwether check --online`. `bellwether backtest --import` compares the decisions on your own counts.
     "#]].assert_eq(&report(&objects));
 }
 
@@ -573,7 +571,6 @@ fn a_configuration_of_kayenta_becomes_its_own_test() {
             • Kayenta promotes nothing, and a pipeline does. Here the usual steps do: write those of the pipeline.
             • Kayenta compares with baseline pods that are as young as the canary's. Here the stable is the baseline, unless fresh-baseline = true.
 
-        Next: read the comments of the configuration, then `bellwether check --online`. `bellwether backtest --import` compares the decisions on your own counts.
     "#]].assert_eq(&report(&objects));
 }
 

@@ -191,10 +191,10 @@ fn draft(preset: &str, pod_labels: Option<&[String; 2]>) -> Option<Config> {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use bellwether_core::time::Timestamp;
 
     use super::*;
+    use crate::clock::StillClock;
     use crate::ports::PodFacts;
     use crate::sampling::tests::store::Store;
 
@@ -206,18 +206,6 @@ mod tests {
         for preset in with_counters {
             assert!(draft(preset, None).is_some(), "{preset}");
         }
-    }
-
-    /// A clock that stands.
-    struct Standing(Timestamp);
-
-    #[async_trait]
-    impl Clock for Standing {
-        fn now(&self) -> Timestamp {
-            self.0
-        }
-
-        async fn sleep_until(&self, _: Timestamp) {}
     }
 
     /// The pods `web-…` of one Deployment.
@@ -259,7 +247,7 @@ mod tests {
 
     async fn families(pod: &str, workload: &str) -> Vec<MetricFamily> {
         let end = 1_000_000;
-        let clock = Arc::new(Standing(Timestamp::from_second(end).unwrap()));
+        let clock = Arc::new(StillClock(Timestamp::from_second(end).unwrap()));
         let metrics = Arc::new(store(end, pod));
         let reader = MetricReader {
             metrics,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::ids::Images;
 use bellwether_core::input::status::PreflightIssue;
 use bellwether_core::policy::RouterKind;
 use bellwether_core::time::Span;
@@ -15,7 +16,7 @@ pub(super) fn survey(name: &str) -> WorkloadSurvey {
         workload: format!("prod/shop/Deployment/{name}").parse().unwrap(),
         uid: "uid".to_owned(),
         replicas: 3,
-        images: [("app".to_owned(), format!("registry.example/shop/{name}:1.7.3"))].into(),
+        images: Images::from_iter([("app".to_owned(), format!("registry.example/shop/{name}:1.7.3"))]),
         services: vec![name.to_owned()],
         routes: BTreeMap::from([(RouterKind::Gateway, vec![name.to_owned()])]),
         autoscalers: Vec::new(),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::VersionArgs;
 use super::display::{show, size};
+use crate::cli::table::counted;
 use crate::cli::{Output, print};
 use crate::exit;
 
@@ -37,8 +38,8 @@ pub(super) async fn export(
     let target = ExportTarget::open(&Options { url: args.to.clone(), ..options.clone() })?;
     let files = Box::pin(registry.export(&manifest, &target, args.yanked)).await?;
     show(output, &json!({ "manifest": manifest, "url": args.to, "files": files }), |_| {
-        let (name, count) = (&manifest.name, files.len());
-        format!("{name} {version} is at {}: {count} files, {}, verified\n", args.to, size(manifest.size))
+        let (name, count) = (&manifest.name, counted(files.len(), "file", "files"));
+        format!("{name} {version} is at {}: {count}, {}, verified\n", args.to, size(manifest.size))
     })?;
     Ok(exit::OK)
 }

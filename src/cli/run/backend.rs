@@ -17,7 +17,7 @@ use crate::events::decode::{DecodeOptions, Decoded, decode};
 use crate::http::Conditions;
 use crate::journal::JournalKind;
 use crate::journal::embedded::Embedded;
-use crate::ports::{Delivery, EventRecord, JournalFollower, Journals, Receipt, Wake};
+use crate::ports::{DeadLetters, Delivery, EventRecord, JournalFollower, Journals, Receipt, Wake};
 use crate::supervise::Tasks;
 
 /// The time without a posted event after which the producer of posted events does its work at rest.
@@ -86,6 +86,14 @@ impl Backend {
     /// Returns the queue of posted events.
     pub(super) fn http_intake(&self) -> mpsc::Sender<Delivery> {
         self.http.clone()
+    }
+
+    /// Returns the store of dead letters.
+    pub(super) fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        match &self.kind {
+            Kind::Kafka { kafka, .. } => Arc::new(kafka.dead_letters()),
+            Kind::Embedded(journal) => Arc::new(journal.clone()),
+        }
     }
 
     /// Returns the pulse of the Kafka consumer; `None` with the embedded journal.

@@ -10,6 +10,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, Table
 
 use super::model::TopModel;
 use crate::cli::get::weight;
+use crate::cli::table::counted;
 use crate::show::standing::{Badge, Standing};
 use crate::show::verb::command;
 
@@ -71,7 +72,7 @@ fn header(model: &TopModel, width: u16) -> Line<'_> {
     pieces.push(Piece::raw(format!("  {}", model.api.trim_start_matches("http://"))));
     let live = if model.is_live { "  ● live" } else { "  ○ every 2s" };
     pieces.push(Piece::styled(live, if model.is_live { coloured(model, Color::Green) } else { Style::new() }));
-    pieces.push(Piece::raw(format!("  {} rollouts", model.total())));
+    pieces.push(Piece::raw(format!("  {}", counted(model.total(), "rollout", "rollouts"))));
     for (standing, count) in model.counts() {
         let label = if width < WIDE { "" } else { standing.label() };
         let text = format!("  {} {count} {label}", standing.sign());
@@ -164,7 +165,7 @@ fn lines<'a>(model: &TopModel, rollout: &'a RolloutView, now: Timestamp) -> Vec<
     }
     lines.push(Line::from(format!("next: {}", rollout.next)));
     if !rollout.checks.is_empty() {
-        lines.push(bold("CHECKS"));
+        lines.push(bold(if rollout.ended.is_some() { "CHECKS WHEN THE END WAS DECIDED" } else { "CHECKS" }));
     }
     for check in &rollout.checks {
         lines.extend(check_lines(model, check));

@@ -109,7 +109,7 @@ fn the_selected_rollout_fills_the_screen_after_enter() {
          shop/web  1.7.3 → 1.8.0 ───────────────────────────────────────────────────────
         ✖ rolled back: errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)
         next: nothing; 1.8.0 is not tried again until a new event asks for it
-        CHECKS
+        CHECKS WHEN THE END WAS DECIDED
           ✖ regressed    errors  canary 4.88 % (3.9 % to 6 %)  stable 0.44 %  limit ≤ 1
         %  n 2418
               errors 4.88 % > 1 % (118 of 2418 requests over 5m; stable 0.44 %)

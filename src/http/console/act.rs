@@ -1,5 +1,4 @@
-//! The form of a verb, and its way to the daemon: a posted form becomes the event that `bellwether emit` would send, and goes the way of
-//! each posted event. The rules of rollouts are the engine's alone: a verb that has become impossible is sent, and its refusal shown.
+//! The form of a verb: a posted form becomes the event that `bellwether emit` would send, and goes the way of each posted event.
 
 use std::sync::Arc;
 
@@ -9,32 +8,23 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Form};
-use bellwether_core::engine::view::{AnswerView, OfferView, RolloutView};
+use bellwether_core::engine::view::{OfferView, RolloutView};
 use bellwether_core::ids::Workload;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::headline::Headline;
+use super::sending::{LONGEST_REASON, ReasonForm, SOURCE, check_event_id, deliver, new_event_id, no_form, read_form};
 use super::verbs::{VerbWords, rollout_link};
-use super::visit::{Visit, see, turned_away};
+use super::visit::{Visit, see};
 use super::{Frame, no_page, not_found, render};
 use crate::events::cdevents::{VERB, VERB_VERSION, wrap};
 use crate::events::cloudevents::CloudEvent;
-use crate::http::answer::{HttpRefusal, PostAnswer, refused};
-use crate::http::intake::post;
+use crate::http::answer::PostAnswer;
 use crate::http::rollouts::of_id;
-use crate::http::senders::Credential;
 use crate::http::serve::Peer;
-use crate::http::sessions::random_hex;
 use crate::http::state::App;
 use crate::ports::EventRecord;
-
-/// The source of the events of this page. The daemon adds the user.
-pub(super) const SOURCE: &str = "/bellwether-console";
-/// The length of the id of an event, in hexadecimal digits.
-const EVENT_ID_LENGTH: usize = 32;
-/// The longest reason, in characters.
-const LONGEST_REASON: usize = 1000;
 
 /// The query of the page with a verb's form.
 #[derive(Debug, Deserialize)]
@@ -52,20 +42,17 @@ pub(super) struct VerbForm {
     #[serde(default)]
     full: bool,
     approval: Option<String>,
-    /// The token of the session's forms.
-    #[serde(default)]
-    form: String,
     /// The id of the event, so that a form that is sent twice is one event.
     #[serde(default)]
     event: String,
-    #[serde(default)]
-    reason: String,
+    #[serde(flatten)]
+    base: ReasonForm,
 }
 
 impl VerbForm {
     /// Returns an empty form for a verb, with the id of its event.
     fn empty(VerbQuery { verb, full, approval }: VerbQuery, event: String) -> VerbForm {
-        VerbForm { verb, full, approval, form: String::new(), event, reason: String::new() }
+        VerbForm { verb, full, approval, event, base: ReasonForm::default() }
     }
 
     /// Returns the verb as the rollout offers it, with the conditions that it skips; `None` if the rollout does not admit it now.
@@ -114,7 +101,7 @@ impl VerbPage {
             words,
             is_offered,
             message: failed.map(|failed| failed.message),
-            reason: form.reason,
+            reason: form.base.reason,
             longest: LONGEST_REASON,
             event: form.event,
         };
@@ -129,19 +116,14 @@ pub(super) async fn page(
     Query(query): Query<VerbQuery>,
     visit: Visit,
 ) -> Response {
-    if !visit.acts {
-        return no_page(&app, &visit);
-    }
-    if visit.session.is_none() {
-        let query = form_urlencoded::Serializer::new(String::new()).append_pair("to", &visit.here).finish();
-        return see(&format!("/sign-in?{query}"));
+    if let Some(answer) = no_form(&app, &visit) {
+        return answer;
     }
     let unread = app.shown.ages.unread();
     let Some(rollout) = rollout(&app, &id) else {
         return not_found(&app.shown.ages, frame(&app, &visit), &format!("rollout {id}"), unread);
     };
-    let event: String = random_hex().unwrap_or_default().chars().take(EVENT_ID_LENGTH).collect();
-    VerbPage::answer(&app, &visit, &rollout, VerbForm::empty(query, event), None)
+    VerbPage::answer(&app, &visit, &rollout, VerbForm::empty(query, new_event_id()), None)
 }
 
 /// Handles `POST /rollouts/ID/act`: sends the verb, and then shows the rollout with the answer. A form that is not sent is shown again.
@@ -153,15 +135,9 @@ pub(super) async fn send(
     headers: HeaderMap,
     form: Result<Form<VerbForm>, FormRejection>,
 ) -> Response {
-    if !visit.acts {
-        return no_page(&app, &visit);
-    }
-    let form = match form {
-        Ok(Form(form)) => form,
-        Err(rejection) => {
-            refused(peer, HttpRefusal::Body);
-            return super::page_of(&app, &visit, rejection.status(), rejection.body_text());
-        }
+    let form = match read_form(&app, peer, &visit, form) {
+        Ok(form) => form,
+        Err(answer) => return *answer,
     };
     let unread = app.shown.ages.unread();
     let Some(rollout) = rollout(&app, &id) else {
@@ -170,78 +146,13 @@ pub(super) async fn send(
     if form.words(&rollout).is_none() {
         return no_page(&app, &visit);
     }
-    let answer = match checked(&app, peer, &visit, &headers, &form) {
-        Ok((credential, reason)) => {
-            let record = record_of(&app, &rollout, &form, &reason);
-            // Before the server's own deadline, so that the form is shown again, with the id of its event.
-            let within = app.options.timeout.to_std().mul_f64(0.9);
-            let unknown = "It is not known whether the verb was accepted. Send it again: it is the same event then.";
-            let posted = tokio::time::timeout(within, post(&app, peer, record, Some(credential)));
-            posted.await.unwrap_or_else(|_| PostAnswer::busy(unknown))
-        }
-        Err(answer) => answer,
-    };
+    let record = |reason: &str| check_event_id(&form.event).map(|()| record_of(&app, &rollout, &form, reason));
+    let (visit, answer) = deliver(&app, peer, visit, &headers, &form.base, record).await;
     if answer.is_sent {
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("event", &form.event).finish();
         return see(&format!("{}?{query}", rollout_link(&rollout.id)));
     }
-    if answer.status == StatusCode::UNAUTHORIZED && visit.session.is_some() {
-        // The token has expired or was withdrawn, so the session is worth nothing any more.
-        app.sessions.end(&headers, app.cookie());
-        let message = "Your token is not valid any more. Nothing was sent.";
-        let (visit, answer) = (Visit { session: None, ..visit }, PostAnswer::unsent(answer.status, message));
-        return VerbPage::answer(&app, &visit, &rollout, form, Some(answer));
-    }
     VerbPage::answer(&app, &visit, &rollout, form, Some(answer))
-}
-
-/// Returns the credential of the person who has posted a form, and the reason in it.
-///
-/// # Errors
-/// The answer to a form that is not sent.
-fn checked<'a>(
-    app: &App,
-    peer: Peer,
-    visit: &'a Visit,
-    headers: &HeaderMap,
-    form: &VerbForm,
-) -> Result<(&'a Credential, String), PostAnswer> {
-    if let Some(answer) = turned_away(app, peer, headers) {
-        return Err(answer);
-    }
-    let Some(session) = &visit.session else {
-        refused(peer, HttpRefusal::Token);
-        let message = "You are not signed in, or your session is over. Nothing was sent.";
-        return Err(PostAnswer::unsent(StatusCode::UNAUTHORIZED, message));
-    };
-    if !session.has_made(&form.form) {
-        refused(peer, HttpRefusal::WebPage);
-        let message = "This form is of another session. Nothing was sent; look at it and send it again.";
-        return Err(PostAnswer::unsent(StatusCode::FORBIDDEN, message));
-    }
-    if !is_event_id(&form.event) {
-        return Err(PostAnswer::unsent(
-            StatusCode::BAD_REQUEST,
-            "The form has no id of its event; open the page again.",
-        ));
-    }
-    let reason = plain(&form.reason);
-    match reason.chars().count() {
-        0 => {
-            Err(PostAnswer::unsent(StatusCode::UNPROCESSABLE_ENTITY, "A reason is missing. Write why, for the others."))
-        }
-        length if length > LONGEST_REASON => {
-            let message = format!("The reason has {length} characters; write at most {LONGEST_REASON}.");
-            Err(PostAnswer::unsent(StatusCode::UNPROCESSABLE_ENTITY, message))
-        }
-        _ => Ok((&session.credential, reason)),
-    }
-}
-
-/// Returns a text in one line, without control characters.
-fn plain(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
 }
 
 fn frame(app: &App, visit: &Visit) -> Frame {
@@ -266,37 +177,4 @@ fn record_of(app: &App, rollout: &RolloutView, form: &VerbForm, reason: &str) ->
 
 fn rollout(app: &App, id: &str) -> Option<Arc<RolloutView>> {
     of_id(&app.shown.view.borrow(), &app.shown.ages, id)
-}
-
-/// Whether a text is the id of an event of this page.
-pub(super) fn is_event_id(text: &str) -> bool {
-    text.len() == EVENT_ID_LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The answer to a verb that was sent from here.
-pub(super) struct SentRow {
-    pub(super) event: String,
-    /// The CSS class.
-    pub(super) class: &'static str,
-    pub(super) result: &'static str,
-    pub(super) reason: String,
-}
-
-impl SentRow {
-    /// Returns the answer to the event with this id; `None` if it is not the id of an event of these pages.
-    pub(super) fn of(event: &str, answer: Option<&AnswerView>) -> Option<SentRow> {
-        let (class, result, reason) = match answer {
-            None => ("queued", "Sent", "The answer is not here yet; this page will show it.".to_owned()),
-            Some(answer) => {
-                let (class, result) = match answer.result.as_str() {
-                    AnswerView::TAKEN => ("promoted", "Done"),
-                    AnswerView::WAITING => ("queued", "Waiting"),
-                    AnswerView::REFUSED => ("rolled-back", "Refused"),
-                    _ => ("stopped", "Without effect"),
-                };
-                (class, result, answer.reason.clone())
-            }
-        };
-        is_event_id(event).then(|| SentRow { event: event.to_owned(), class, result, reason })
-    }
 }

@@ -11,6 +11,7 @@ use bellwether_core::time::{Span, Timestamp};
 use serde::Deserialize;
 
 use super::Frame;
+use super::freeze::FreezesPart;
 use super::headline::Headline;
 use super::text::{Place, When, policy_name};
 use crate::show::ViewAges;
@@ -34,6 +35,8 @@ pub(super) struct FleetQuery {
     sort: String,
     order: String,
     page: String,
+    /// The id of a freeze or unfreeze that was sent from here, whose answer is shown. It is no part of the list.
+    pub(super) event: Option<String>,
 }
 
 /// The order of the rows.
@@ -288,6 +291,7 @@ pub(super) struct FleetPage {
     frame: Frame,
     wanted: Wanted,
     selection: Selection,
+    freezes: FreezesPart,
     counts: Vec<CountLink>,
     namespaces: Vec<Choice>,
     policies: Vec<Choice>,
@@ -298,7 +302,7 @@ pub(super) struct FleetPage {
 
 impl FleetPage {
     /// Returns the page with a selection.
-    pub(super) fn new(frame: Frame, wanted: Wanted, mut selection: Selection) -> FleetPage {
+    pub(super) fn new(frame: Frame, wanted: Wanted, mut selection: Selection, freezes: FreezesPart) -> FleetPage {
         let wanted = Wanted { page: selection.page, ..wanted };
         let link = |standing: Option<Standing>| Wanted { standing, page: 1, ..wanted.clone() }.link();
         let every = CountLink {
@@ -333,7 +337,7 @@ impl FleetPage {
         let policies = choices(std::mem::take(&mut selection.policies), &wanted.policy);
         let sorts = SortKey::ALL.iter().map(|sort| sort.name().to_owned()).collect();
         let sorts = choices(sorts, wanted.sort.name());
-        FleetPage { frame, wanted, selection, counts, namespaces, policies, sorts, headings, pages }
+        FleetPage { frame, wanted, selection, freezes, counts, namespaces, policies, sorts, headings, pages }
     }
 
     /// Returns whether no filter is set.

@@ -11,9 +11,9 @@ use bellwether_core::ids::{Images, Weight, sender_name};
 use bellwether_core::time::{Span, Timestamp};
 
 use super::Frame;
-use super::act::{self, SentRow};
 use super::chart::{CheckChart, SharesChart, TimeAxis, stretch};
 use super::headline::Headline;
+use super::sending::{SOURCE, SentRow};
 use super::text::{When, share};
 use super::verbs::VerbWords;
 use crate::http::rollouts::of_id;
@@ -65,7 +65,7 @@ impl RolloutFacts {
 
 /// Returns the answer to an event that was sent from the console.
 pub(super) fn answer_to<'a>(view: &'a StatusView, event: &str) -> Option<&'a AnswerView> {
-    view.answers.values().find(|answer| answer.id == event && answer.source.starts_with(act::SOURCE))
+    view.answers.values().find(|answer| answer.id == event && answer.source.starts_with(SOURCE))
 }
 
 /// A row of the table of steps.

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use async_trait::async_trait;
 use bellwether_core::engine::detail::{
     ArmPods, ArmValue, CheckNumbers, PlannedStep, RolloutDetail, RolloutLook, Weighed,
 };
-use bellwether_core::engine::view::{AnswerView, CheckView, DecisionView, OfferView, RolloutView, StatusView};
-use bellwether_core::ids::Weight;
+use bellwether_core::engine::view::{
+    AnswerView, CheckView, DecisionView, FreezeView, OfferView, RolloutView, StatusView,
+};
+use bellwether_core::ids::{Images, Weight};
+use bellwether_core::input::report::{SuiteReport, SuiteResult};
 use bellwether_core::measure::metric::{Limit, Unit};
 use bellwether_core::time::{Span, Timestamp};
 use quick_xml::events::Event;
@@ -14,6 +18,10 @@ use quick_xml::events::Event;
 use crate::clock::Stopwatch;
 use crate::http::tests::{Server, get_html, server_of, server_with_courses};
 use crate::http::{Options, ShownConfig};
+use crate::ports::{
+    DeadLetter, DeadLetterList, DeadLetters, KeptBytes, LetterId, LetterOrigin, ModelDirectory, ModelEntry, ModelList,
+    ModelPointer,
+};
 use crate::show::ViewAges;
 use crate::show::course::Courses;
 
@@ -33,7 +41,7 @@ fn offer(verb: &str) -> OfferView {
 
 /// Returns a running rollout with a change.
 pub(in crate::http) fn rollout(change: impl FnOnce(&mut RolloutView)) -> RolloutView {
-    let image = |tag| [("app".to_owned(), format!("registry.example/shop/web:{tag}"))].into();
+    let image = |tag| Images::from_iter([("app".to_owned(), format!("registry.example/shop/web:{tag}"))]);
     let decision = |second, decision: &str, step| DecisionView {
         at: at(second),
         decision: decision.to_owned(),
@@ -46,6 +54,7 @@ pub(in crate::http) fn rollout(change: impl FnOnce(&mut RolloutView)) -> Rollout
         workload: "prod/shop/Deployment/web".to_owned(),
         from: image("1.0.0"),
         to: image("1.1.0"),
+        requested: Some("registry.example/shop/web:1.1.0".to_owned()),
         policy: "careful@1a2b3c".to_owned(),
         mode: "enforce".to_owned(),
         phase: "stepping".to_owned(),
@@ -152,7 +161,86 @@ fn courses(ids: &[&str], name: &str) -> Courses {
     courses
 }
 
-/// Returns a view with a rollout of each standing, and an answer to an event.
+/// A registry with one model, whose texts are hostile.
+pub(in crate::http) struct HostileModels;
+
+#[async_trait]
+impl ModelDirectory for HostileModels {
+    async fn list(&self) -> Result<ModelList, String> {
+        let pointer = ModelPointer {
+            environment: HOSTILE.to_owned(),
+            version: Some(HOSTILE.to_owned()),
+            since: at(0),
+            by: HOSTILE.to_owned(),
+            why: HOSTILE.to_owned(),
+        };
+        let model = ModelEntry { name: HOSTILE.to_owned(), versions: 2, latest: None, pointers: vec![pointer] };
+        Ok(ModelList { place: "s3://models".to_owned(), models: vec![model], has_more: true })
+    }
+}
+
+/// A store with three dead letters: a hostile one, one whose value was left behind, and a verb that came with a wrong clock.
+pub(in crate::http) struct HostileLetters;
+
+impl HostileLetters {
+    fn letters() -> Vec<DeadLetter> {
+        let hostile = DeadLetter {
+            id: LetterId { partition: 0, offset: 1 },
+            at: Some(at(60)),
+            origin: Some(LetterOrigin { topic: Some(HOSTILE.to_owned()), partition: 3, offset: 17 }),
+            problem: HOSTILE.to_owned(),
+            key: Some(KeptBytes::from(HOSTILE.as_bytes())),
+            value: Some(KeptBytes::from(HOSTILE.as_bytes())),
+            headers: vec![("ce_id".to_owned(), HOSTILE.into())],
+        };
+        let (bytes, all) = (vec![0xff, 0], 3_000_000);
+        let (id, value) = (LetterId { partition: 0, offset: 2 }, Some(KeptBytes { bytes, all }));
+        let left = DeadLetter { id, at: None, origin: None, key: None, value, ..hostile.clone() };
+        let record = acting::pause_of("/ci");
+        let value = record.value.as_deref().map(KeptBytes::from);
+        let (id, headers) = (LetterId { partition: 0, offset: 3 }, record.headers);
+        let verb =
+            DeadLetter { id, value, headers, problem: "the event's time is ahead".to_owned(), ..hostile.clone() };
+        vec![verb, left, hostile]
+    }
+}
+
+#[async_trait]
+impl DeadLetters for HostileLetters {
+    async fn newest(&self) -> Result<DeadLetterList, String> {
+        let letters = HostileLetters::letters().into_iter().map(DeadLetter::listed).collect();
+        Ok(DeadLetterList { letters, may_have_more: true, problem: Some(HOSTILE.to_owned()) })
+    }
+
+    async fn letter(&self, id: LetterId) -> Result<Option<DeadLetter>, String> {
+        Ok(HostileLetters::letters().into_iter().find(|letter| letter.id == id))
+    }
+}
+
+/// Returns a report of a passed suite, without an address.
+pub(in crate::http) fn report() -> SuiteReport {
+    SuiteReport {
+        suite: "behaviour".to_owned(),
+        result: SuiteResult::Pass,
+        images: vec!["registry.example/shop/web:1.1.0".to_owned()],
+        model: Some("support@1.2.0".to_owned()),
+        prompt: Some(format!("sha256:{}", "ab".repeat(32))),
+        tools: None,
+        pin: None,
+        summary: Some("48 of 50 cases pass, 45 are needed".to_owned()),
+        link: None,
+        by: "/gate".to_owned(),
+        at: at(600),
+    }
+}
+
+/// Returns a freeze of a scope by ann.
+pub(in crate::http) fn freeze(scope: &str, until: Option<Timestamp>) -> FreezeView {
+    let (by, why) = ("/cli#user=ann".to_owned(), Some("a sale".to_owned()));
+    FreezeView { scope: scope.to_owned(), by, why, since: Some(at(600)), until }
+}
+
+/// Returns a view with a rollout of each standing, an answer to an event, and a suite report.
 fn view() -> StatusView {
     let mut view = many(16);
     let shown = rollout(|_| {});
@@ -165,6 +253,8 @@ fn view() -> StatusView {
         at: at(0),
     };
     view.answers.insert("digest".to_owned(), answer);
+    view.reports.insert(shown.workload.clone(), [report()].into());
+    view.freezes = [(0, [freeze("prod/shop", None)].into())].into();
     view.rollouts.insert(shown.id.clone(), shown.into());
     view
 }
@@ -229,7 +319,8 @@ async fn every_link_of_the_pages_leads_to_a_page() {
         if !kind.starts_with("text/html") {
             continue;
         }
-        for link in attributes(&body, &["href", "src", "action", "data-live"]) {
+        let live = attributes(&body, &["data-live"]).into_iter().filter(|live| !live.is_empty());
+        for link in attributes(&body, &["href", "src", "action"]).into_iter().chain(live) {
             assert!(
                 link.starts_with('/') && !link.starts_with("//") || link.starts_with('#'),
                 "{path} links to {link}"
@@ -252,6 +343,10 @@ async fn no_page_names_another_host() {
         "/rollouts/web-1",
         "/workloads/prod/shop/Deployment/web",
         "/policies",
+        "/gates",
+        "/models",
+        "/dead-letters",
+        "/dead-letters/0-2",
         "/health",
         "/rollouts/none",
         "/style.css",
@@ -273,6 +368,10 @@ async fn each_page_forbids_scripts_and_styles_of_others() {
         "/rollouts/web-1",
         "/workloads/prod/shop/Deployment/web",
         "/policies",
+        "/gates",
+        "/models",
+        "/dead-letters",
+        "/dead-letters/0-1",
         "/rollouts/none",
         "/health",
         "/nothing",
@@ -290,8 +389,8 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
         let text = || HOSTILE.to_owned();
         shown.id = text();
         shown.workload = format!("prod/{}/Deployment/{}", HOSTILE.replace('/', "_"), HOSTILE.replace('/', "_"));
-        shown.from = [(text(), text())].into();
-        shown.to = [(text(), format!("{HOSTILE}:2"))].into();
+        shown.from = Images::from_iter([(text(), text())]);
+        shown.to = Images::from_iter([(text(), format!("{HOSTILE}:2"))]);
         (shown.policy, shown.phase, shown.mode) = (text(), text(), text());
         (shown.reason, shown.next, shown.held) = (text(), text(), Some(text()));
         let check = &mut shown.checks[0];
@@ -315,9 +414,24 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
         rollout: Some(HOSTILE.to_owned()),
         at: at(0),
     };
+    let hostile_report = SuiteReport {
+        suite: HOSTILE.to_owned(),
+        images: vec![HOSTILE.to_owned()],
+        model: Some(HOSTILE.to_owned()),
+        summary: Some(HOSTILE.to_owned()),
+        link: Some(format!("javascript:{HOSTILE}")),
+        by: HOSTILE.to_owned(),
+        ..report()
+    };
     let view = StatusView {
         rollouts: [hostile, other].map(|shown| (shown.id.clone(), shown.into())).into(),
         answers: [("digest".to_owned(), answer)].into(),
+        reports: [(HOSTILE.to_owned(), [hostile_report].into())].into(),
+        freezes: [(
+            0,
+            [FreezeView { by: HOSTILE.to_owned(), why: Some(HOSTILE.to_owned()), ..freeze(HOSTILE, None) }].into(),
+        )]
+        .into(),
         ..StatusView::default()
     };
     let config = ShownConfig { text: format!("key = \"{HOSTILE}\" # {HOSTILE}\n").into(), read: at(0) };
@@ -326,16 +440,21 @@ async fn a_hostile_text_is_shown_and_does_nothing() {
     server.conditions.send_replace(vec![(HOSTILE.to_owned(), Err(HOSTILE.to_owned()))]);
     let id: String = form_urlencoded::byte_serialize(HOSTILE.as_bytes()).collect::<String>().replace('+', "%20");
     for (path, times) in [
-        ("/".to_owned(), 5),
+        ("/".to_owned(), 9),
         (format!("/?q={id}&namespace={id}&policy={id}&status={id}&sort={id}&page={id}"), 1),
         (format!("/rollouts/{id}?event={id}"), 40),
         (format!("/rollouts/no-{id}"), 1),
+        ("/gates".to_owned(), 5),
+        ("/models".to_owned(), 5),
+        ("/dead-letters".to_owned(), 5),
+        ("/dead-letters/0-1".to_owned(), 4),
         ("/health".to_owned(), 3),
     ] {
         let (_, _, body) = get_html(&server.base, &path).await;
         attributes(&body, &[]);
         assert!(!body.contains("<script>") && !body.contains("<img src=x"), "{path}");
-        assert_eq!(body.matches("<script ").count(), 1, "{path} has its own script alone");
+        let own = usize::from(!path.starts_with("/dead-letters/"));
+        assert_eq!(body.matches("<script ").count(), own, "{path} has its own script alone");
         let escaped = body.matches("script&#62;alert(1)").count();
         assert!(escaped >= times, "{path} shows {escaped} hostile texts, {body}");
     }
@@ -354,6 +473,30 @@ async fn the_list_is_answered_at_no_one_and_ten_thousand_rollouts() {
         assert!(body.contains(part) && body.len() < 400_000, "{count}: {} bytes", body.len());
         attributes(&body, &[]);
     }
+}
+
+#[tokio::test]
+async fn the_freezes_in_force_are_shown_with_who_why_and_until_when() {
+    let now = crate::clock::Clock::now(&crate::clock::SystemClock);
+    let (over, soon) = (Span::from_secs(5).before(now), Span::from_secs(3600).after(now));
+    // Two partitions know the freeze of the namespace, and one knows a later one that took its place.
+    let later =
+        FreezeView { why: Some("the audit".to_owned()), since: Some(at(700)), ..freeze("prod/shop", Some(soon)) };
+    let here = [freeze("prod/shop", None), freeze("prod/pay", Some(over))];
+    let view = StatusView {
+        freezes: [(0, here.into()), (1, [later, freeze("prod/web/Deployment/a", None)].into())].into(),
+        ..StatusView::default()
+    };
+    let server = server_with_courses(Options::default(), view, Courses::default(), None).await;
+    let (_, _, body) = get_html(&server.base, "/").await;
+    assert_eq!(body.matches("<strong>prod/").count(), 2, "{body}");
+    let shown = "<strong>prod/shop</strong> by <span title=\"/cli#user=ann\">ann</span>: the audit";
+    assert!(body.contains(shown) && !body.contains("prod/pay"), "{body}");
+    assert!(
+        body.contains("since 1970-01-01 00:11:40 UTC, until ") && body.contains("until a person ends it"),
+        "{body}"
+    );
+    assert!(!body.contains("/freeze?"), "nobody acts here: {body}");
 }
 
 #[tokio::test]
@@ -390,6 +533,22 @@ async fn a_rollout_has_its_reason_steps_checks_pods_and_decisions() {
         let is_past = part.starts_with("the end of the least time");
         assert!(body.contains(part) != is_past, "{part}: {body}");
     }
+}
+
+#[tokio::test]
+async fn an_ended_rollout_has_the_checks_with_which_its_end_was_decided() {
+    let server = server().await;
+    let heading = |body: &str| body.contains(">Checks when the end was decided</h2>");
+    assert!(!heading(&get_html(&server.base, "/rollouts/web-1").await.2));
+    server.view.send_modify(|view| {
+        let ended = rollout(|shown| {
+            shown.outcome = Some("rolled-back".to_owned());
+            shown.ended = Some(at(1200));
+        });
+        view.rollouts.insert(ended.id.clone(), ended.into());
+    });
+    let (_, _, body) = get_html(&server.base, "/rollouts/web-1").await;
+    assert!(heading(&body) && body.contains("0.4 % to 0.6 %"), "{body}");
 }
 
 #[tokio::test]
@@ -475,4 +634,25 @@ async fn a_live_page_hears_of_a_change_and_the_streams_are_bounded() {
         streams.push(next);
     };
     assert_eq!((refused.status().as_u16(), streams.len()), (503, super::live::MOST_STREAMS));
+}
+
+#[tokio::test]
+async fn the_gates_show_the_newest_report_first_and_follow_web_addresses_alone() {
+    let failed = SuiteReport {
+        result: SuiteResult::Fail,
+        at: at(900),
+        link: Some("https://ci.example/runs/9".to_owned()),
+        ..report()
+    };
+    let unsafe_link = SuiteReport { at: at(100), link: Some("javascript:alert(1)".to_owned()), ..report() };
+    let mut view = many(1);
+    view.reports.insert("prod/shop/Deployment/web".to_owned(), [report(), failed, unsafe_link].into());
+    let (server, _posted) = server_of(Options::default(), None, view, ViewAges::default()).await;
+    let (status, _, body) = get_html(&server.base, "/gates").await;
+    assert_eq!(status, 200);
+    let results: Vec<&str> = body.split("class=\"badge ").skip(1).filter_map(|part| part.split('"').next()).collect();
+    assert_eq!(results, ["rolled-back", "promoted", "promoted"], "{body}");
+    let links: Vec<String> =
+        attributes(&body, &["href"]).into_iter().filter(|link| !link.starts_with(['/', '#'])).collect();
+    assert_eq!(links, ["https://ci.example/runs/9"]);
 }

@@ -95,6 +95,12 @@ pub(super) fn see(address: &str) -> Response {
     response
 }
 
+/// Returns the answer that sends a person to sign in, and then back to the page of this visit.
+pub(super) fn sign_in_first(visit: &Visit) -> Response {
+    let to: String = form_urlencoded::byte_serialize(visit.here.as_bytes()).collect();
+    see(&format!("/sign-in?to={to}"))
+}
+
 /// Returns the answer to a posted form that is not looked at: its address posts too fast, or a page of another origin has posted it.
 /// `None` for any other one.
 pub(super) fn turned_away(app: &App, peer: Peer, headers: &HeaderMap) -> Option<PostAnswer> {

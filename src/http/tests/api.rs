@@ -1,12 +1,13 @@
 //! The description of the API against the answers of the server, the pages of the list, and the stream of a rollout.
 
+use bellwether_core::time::Timestamp;
 use serde_json::Value;
 
 use super::*;
-use crate::http::console::tests::{many, rollout};
+use crate::http::console::tests::{freeze, many, report, rollout};
 
 /// Returns the description, and a check of an answer by one of its schemas.
-fn described() -> (Value, impl Fn(&Value, &Value)) {
+pub(super) fn described() -> (Value, impl Fn(&Value, &Value)) {
     let description: Value = serde_json::from_str(&description()).unwrap();
     let components = description["components"].clone();
     let check = move |schema: &Value, answer: &Value| {
@@ -30,6 +31,8 @@ async fn every_answer_is_as_the_description_says() {
     });
     view.rollouts.insert(full.id.clone(), full.into());
     view.answers.insert("digest".to_owned(), answer_view());
+    view.reports.insert("prod/shop/Deployment/web".to_owned(), [report()].into());
+    view.freezes = [(0, [freeze("prod", None), freeze("prod/shop", Some(Timestamp::MAX))].into())].into();
     let options = Options { events: true, ..Options::default() };
     let (server, _posted) = server_of(options, None, view, ViewAges::default()).await;
     let (description, check) = described();

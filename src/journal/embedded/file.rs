@@ -4,7 +4,7 @@
 //! the next use opens it anew, which undoes an unfinished commit. One process writes the file; others may read it meanwhile.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,13 @@ use std::sync::{Mutex, PoisonError};
 
 use bellwether_core::time::Timestamp;
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, Table,
-    TableDefinition, Value, WriteTransaction,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
+    ReadableTable, Table, TableDefinition, Value, WriteTransaction,
 };
 
-use crate::ports::{Batch, EventRecord, JournalError};
+use crate::ports::{
+    Batch, DeadLetter, DeadLetterList, EventRecord, JournalError, KeptBytes, LetterId, LetterOrigin, MOST_LETTERS,
+};
 
 /// The journal's entries: key and value.
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("entries");
@@ -37,6 +39,9 @@ const NEXT_DEAD: &str = "dead";
 type DecisionRow<'a> = (u64, &'a str, &'a [u8]);
 /// A dead letter: the time of its commit in milliseconds since 1970, the record's offset, key, value and headers, and its problem.
 type DeadRow<'a> = (u64, i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, &'a [u8])>, &'a str);
+
+/// The first bytes of a file of redb.
+const MAGIC: &[u8] = b"redb";
 
 /// The memory for pages of the file, in bytes. The file is read as a whole at a restore alone.
 const CACHE: usize = 8 << 20;
@@ -251,6 +256,36 @@ fn dead_letter((_, offset, key, value, headers, problem): DeadRow<'_>) -> (Event
     (EventRecord { partition: 0, offset, key, value, headers }, problem.to_owned())
 }
 
+/// Returns the newest dead letters of a reading.
+pub(super) fn newest_letters(reading: &ReadTransaction) -> Result<DeadLetterList, redb::Error> {
+    let (table, mut list) = (reading.open_table(DEAD)?, DeadLetterList::default());
+    for row in table.iter()?.rev().take(MOST_LETTERS + 1) {
+        let (number, row) = row?;
+        list.letters.push(letter(number.value(), row.value()).listed());
+    }
+    Ok(list.sorted())
+}
+
+/// Returns the dead letter of a number; `None` if there is none.
+pub(super) fn letter_of(reading: &ReadTransaction, number: u64) -> Result<Option<DeadLetter>, redb::Error> {
+    Ok(reading.open_table(DEAD)?.get(number)?.map(|row| letter(number, row.value())))
+}
+
+fn letter(number: u64, row: DeadRow<'_>) -> DeadLetter {
+    let at = i64::try_from(row.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    let (EventRecord { partition, offset, key, value, headers }, problem) = dead_letter(row);
+    let kept = |bytes: Option<Vec<u8>>| bytes.map(|bytes| KeptBytes { all: bytes.len(), bytes });
+    DeadLetter {
+        id: LetterId { partition, offset: signed(number) },
+        at,
+        origin: Some(LetterOrigin { topic: None, partition, offset }),
+        problem,
+        key: kept(key),
+        value: kept(value),
+        headers,
+    }
+}
+
 /// Copies the state of one instant from a journal's file into a new file. A daemon may run meanwhile.
 ///
 /// # Errors
@@ -273,7 +308,7 @@ pub fn back_up(path: &Path, to: &Path) -> Result<(), JournalError> {
 }
 
 fn copy_table<K: redb::Key + 'static, V: Value + 'static>(
-    reading: &redb::ReadTransaction,
+    reading: &ReadTransaction,
     writing: &WriteTransaction,
     table: TableDefinition<'_, K, V>,
 ) -> Result<(), redb::Error> {
@@ -295,6 +330,10 @@ fn read<T>(path: &Path, work: impl FnOnce(&ReadOnlyDatabase) -> Result<T, redb::
         }
         other => other,
     };
+    if !path.is_file() {
+        let remedy = "set journal.path to the journal's file, or start `bellwether run`, which makes it";
+        return Err(JournalError::Broken(format!("there is no journal {}; {remedy}", path.display())));
+    }
     let read = || work(&open()?);
     read().map_err(|error| journal_error(path, &error))
 }
@@ -302,7 +341,8 @@ fn read<T>(path: &Path, work: impl FnOnce(&ReadOnlyDatabase) -> Result<T, redb::
 /// Returns the journal's error for an error of redb. A failure of the disk may pass, damage and a foreign file do not.
 #[expect(clippy::wildcard_enum_match_arm, reason = "redb has further errors, and their text is used as it is")]
 pub(super) fn journal_error(path: &Path, error: &redb::Error) -> JournalError {
-    let path = path.display();
+    let (file, path) = (path, path.display());
+    let damaged = |problem: String| JournalError::Broken(foreign(file).unwrap_or(problem));
     match error {
         redb::Error::DatabaseAlreadyOpen => JournalError::Unknown(format!(
             "journal {path} is in use by another process; stop that process, or set journal.path to another file"
@@ -310,16 +350,29 @@ pub(super) fn journal_error(path: &Path, error: &redb::Error) -> JournalError {
         redb::Error::Io(cause) if is_full(cause.kind()) => {
             JournalError::Unknown(format!("journal {path}: {cause}; make room, and the daemon goes on by itself"))
         }
-        redb::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
-            JournalError::Broken(format!("journal {path}: {cause}"))
-        }
+        redb::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => damaged(format!("journal {path}: {cause}")),
         redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => {
             JournalError::Unknown(format!("journal {path}: {error}"))
         }
         redb::Error::UpgradeRequired(version) => JournalError::Broken(format!(
             "journal {path} was written in format {version}, which this version does not read"
         )),
-        other => JournalError::Broken(format!("journal {path}: {other}")),
+        other => damaged(format!("journal {path}: {other}")),
+    }
+}
+
+/// Returns why the file at `path` is no journal, with the remedy; `None` if it may be one.
+fn foreign(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let mut beginning = Vec::new();
+    std::fs::File::open(path).ok()?.take(MAGIC.len() as u64).read_to_end(&mut beginning).ok()?;
+    match beginning.as_slice() {
+        [] => Some(format!(
+            "journal {shown} is an empty file; restore a backup of it (`bellwether journal backup`), or remove it, and \
+             `bellwether run` begins a journal that knows no rollouts"
+        )),
+        MAGIC => None,
+        _ => Some(format!("{shown} is no journal of Bellwether; set journal.path to the journal's file")),
     }
 }
 

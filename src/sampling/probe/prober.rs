@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bellwether_core::ids::Workload;
 use bellwether_core::input::effect::Probe;
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
-use bellwether_core::measure::calibration::{Calibration, past};
+use bellwether_core::measure::calibration::Calibration;
 use bellwether_core::measure::metric::{ArmSource, Metric};
 use bellwether_core::measure::watch::{ArmKey, ProbeTarget, Watch};
 use bellwether_core::time::{Span, Timestamp};
@@ -133,8 +133,7 @@ impl ProbedStore {
     /// Probes all of `asked`, and sends the outcomes.
     async fn round(self: &Arc<Self>, asked: Vec<Asked>) {
         let now = self.clock.now();
-        // If Prometheus is unavailable, the findings would be about it and not about the queries; the engine tries later.
-        if let Err(MetricsError::Unavailable(message)) = self.metrics.instant("vector(1)", now).await {
+        if let Some(message) = self.blindness(now).await {
             for Asked { outcome, .. } in asked {
                 // Sending fails if the executor has ended with its shard.
                 let _ = outcome.send(unavailable(message.clone()));
@@ -146,6 +145,17 @@ impl ProbedStore {
             let rest = probed.split_off(first_part(probed.iter().map(|probed| probed.series)));
             self.past(probed, now).await;
             probed = rest;
+        }
+    }
+
+    /// Returns the reason why findings would be about Prometheus or the API server and not about the queries; the engine tries later.
+    async fn blindness(&self, now: Timestamp) -> Option<String> {
+        if let Some(problem) = self.pods.problem() {
+            return Some(format!("the pods that the series name may be unknown: {problem}"));
+        }
+        match self.metrics.instant("vector(1)", now).await {
+            Err(MetricsError::Unavailable(message)) => Some(message),
+            Ok(_) | Err(_) => None,
         }
     }
 
@@ -230,13 +240,8 @@ impl ProbedStore {
         let per_pod = per_process.clone();
         let stable = probe.stable.clone();
         let watch = Watch { per_process, per_pod, ..Watch::of_stable(workload.clone(), learned, stable, to) };
-        let read = |range| {
-            let metrics: Arc<dyn Metrics> = joint.clone();
-            history::blocks(metrics, self.pods.clone(), watch.clone(), range, self.options)
-        };
-        let [earlier, recent] = past(to, self.options.interval).map(read);
-        let (mut blocks, recent) = futures::join!(earlier, recent);
-        blocks.extend(recent);
+        let metrics: Arc<dyn Metrics> = joint.clone();
+        let blocks = history::before(metrics, self.pods.clone(), watch, to, self.options).await;
         Calibration::from(probe.learn.iter().cloned(), &blocks)
     }
 

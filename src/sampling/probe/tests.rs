@@ -341,9 +341,7 @@ struct OnePod;
 
 impl PodDirectory for OnePod {
     fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
-        let (deployment_uid, pod_hash) = ("stable".to_owned(), "h1".to_owned());
-        let facts = PodFacts { deployment_uid, pod_hash, started: Timestamp::UNIX_EPOCH, restarts: BTreeMap::new() };
-        (pod == "web-1").then(|| facts.into())
+        (pod == "web-1").then(|| PodFacts::by_name("stable", "h1").into())
     }
 
     fn service(&self, _: &Workload) -> Option<(String, u16)> {

@@ -1,5 +1,6 @@
 //! The form of the records of decisions, which `docs/audit.md` describes to their readers.
 
+use bellwether::access::{self, Access};
 use bellwether_core::engine::record::{AUDIT_SCHEMA, AuditRecord};
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use super::*;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.md");
 
-/// Returns the records of a rollout that is requested and aborted, as they are written.
+/// Returns the records of a rollout that is requested and aborted, and of a command that is refused, as they are written.
 fn records() -> Vec<Vec<u8>> {
     let mut journal = Entries::new();
     let mut ledger = journal.restore();
@@ -17,6 +18,7 @@ fn records() -> Vec<Vec<u8>> {
     journal.decisions.clear();
     journal.step(&mut ledger, requested(&workload(), "a"));
     journal.step(&mut ledger, commanded("abort", "test/shop/Deployment/web"));
+    journal.step(&mut ledger, commanded("pause", "test/shop/Deployment/web"));
     journal.decisions
 }
 
@@ -24,10 +26,13 @@ fn records() -> Vec<Vec<u8>> {
 fn stable(record: &[u8]) -> Value {
     let mut record: Value = serde_json::from_slice(record).unwrap();
     let fields = record.as_object_mut().unwrap();
+    fields["engine"] = json!("0.1.0");
+    if fields.contains_key("refused") {
+        return record;
+    }
     for unstable in ["basis", "policies"] {
         assert!(fields.remove(unstable).is_some(), "{unstable}");
     }
-    fields["engine"] = json!("0.1.0");
     fields["inputs"].as_array_mut().unwrap().retain(|input| input["event"]["id"].is_object());
     for input in fields["inputs"].as_array_mut().unwrap() {
         input.as_object_mut().unwrap().remove("sight");
@@ -60,7 +65,7 @@ fn names(value: &Value, all: &mut Vec<String>) {
 #[test]
 fn a_record_of_decisions_has_the_form_of_its_page() {
     let records = records();
-    assert_eq!(records.len(), 2);
+    assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| !record.contains(&b'\n')), "a record is one line");
     let stable: Vec<Value> = records.iter().map(|record| stable(record)).collect();
     let page = std::fs::read_to_string(PAGE).unwrap();
@@ -78,13 +83,34 @@ fn a_record_of_decisions_has_the_form_of_its_page() {
     expect_test::expect_file![PAGE].assert_eq(&written);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_act_that_no_rule_allows_is_recorded_with_its_reason() {
+    let mut setting = Setting::new();
+    let options: access::Options = toml::from_str("[[allow]]\nverbs = [\"request\"]\nsources = [\"/ci/*\"]").unwrap();
+    // The time of the requests here is long past.
+    let access = Access::new(&options, None, Span::from_secs(20 * 365 * 86_400)).unwrap();
+    setting.decoding = Arc::new(DecodeOptions::new("test", Mapping::default()).with_access(access));
+    let daemon = setting.start().await;
+    let Some(Receipt::Dead(why)) = setting.request(&daemon, "a", "2").await else { panic!("it is not refused") };
+    daemon.stop().await;
+    drop(setting.journal().await);
+    let records = read_decisions(&setting.folder.path().join("journal.redb")).unwrap();
+    let records: Vec<Value> = records.iter().map(|(_, json)| serde_json::from_slice(json).unwrap()).collect();
+    let refusals: Vec<&Value> = records.iter().filter(|record| record.get("refused").is_some()).collect();
+    let [record] = refusals.as_slice() else { panic!("{records:?}") };
+    assert!(why.contains("no rule of access.allow lets /test request"), "{why}");
+    assert_eq!((&record["refused"]["why"], &record["refused"]["result"]), (&json!(why), &json!("refused")));
+    assert_eq!(record["refused"]["event"]["id"], json!({ "source": "/test", "id": "a" }));
+    assert_eq!(record["scope"], json!("test/shop/Deployment/web"));
+}
+
 #[test]
 fn a_record_without_a_schema_is_read_and_a_newer_one_is_refused_by_its_number() {
     let record = records().remove(0);
-    assert_eq!(AuditRecord::read(&record).unwrap().schema, AUDIT_SCHEMA);
+    assert_eq!(AuditRecord::read(&record).unwrap().unwrap().schema, AUDIT_SCHEMA);
     let mut changed: Value = serde_json::from_slice(&record).unwrap();
     changed.as_object_mut().unwrap().remove("schema");
-    assert_eq!(AuditRecord::read(changed.to_string().as_bytes()).unwrap().schema, 0);
+    assert_eq!(AuditRecord::read(changed.to_string().as_bytes()).unwrap().unwrap().schema, 0);
     let newer = AuditRecord::read(br#"{ "schema": 2, "acts": [] }"#).unwrap_err().to_string();
     assert!(newer.starts_with("it has schema 2, and this version reads up to 1"), "{newer}");
 }

@@ -39,12 +39,16 @@ async fn serve(setting: &Setting, daemon: &RunningDaemon) -> String {
     });
     let (decoding, clock) = (Arc::clone(&setting.decoding), Arc::clone(&setting.clock));
     let shown = Shown {
+        cluster: "test".into(),
         view: daemon.view.clone(),
         ages: ViewAges::default(),
         courses: daemon.courses.clone(),
         clock: Arc::clone(&clock),
         config: watch::channel(None).1,
         policies: watch::channel(Vec::new()).1,
+        models: None,
+        dead_letters: None,
+        arms: None,
         conditions: watch::channel(Vec::new()).1,
         heartbeat: watch::channel(Stopwatch::start()).1,
         metrics: metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(),

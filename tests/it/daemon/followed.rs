@@ -1,12 +1,14 @@
 //! A partition that another process owns: its journal tells the same rollouts and answers as its owner, after each commit.
 
+use bellwether::events::cdevents::{VERB, VERB_VERSION, wrap};
 use bellwether::ledger::Ledger;
 use bellwether::ledger::followed::FollowedPartition;
 use bellwether::show::{ANSWERS_LAST, FollowedViews};
 use bellwether_core::engine::Disposition;
 use bellwether_core::engine::show;
-use bellwether_core::engine::view::{AnswerView, RolloutView};
+use bellwether_core::engine::view::{AnswerView, FreezeView, RolloutView};
 use bellwether_core::ids::EventId;
+use serde_json::json;
 
 use super::unreadable::{Entries, commanded, now, requested, requested_version};
 use super::*;
@@ -151,6 +153,44 @@ async fn the_rollouts_before_the_last_one_are_known_after_a_restart_and_to_a_fol
     let restored = tokio::time::timeout(LONG, view.wait_for(|view| view.rollouts == before)).await;
     assert!(restored.is_ok(), "{:#?}", daemon.view.borrow().rollouts);
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_freezes_are_known_while_they_hold_after_a_restart_and_to_a_follower() {
+    let mut setting = Setting::new();
+    let mut followed = FollowedPartition::new("test");
+    for (verb, scopes) in [("freeze", vec!["test", "test/shop"]), ("unfreeze", vec!["test"])] {
+        let daemon = setting.start().await;
+        for scope in scopes {
+            let content = json!({ "scope": scope, "reason": "a sale" });
+            let ty = format!("{VERB}{verb}{VERB_VERSION}");
+            let event = wrap(&ty, "/ann", &format!("{verb} {scope}"), setting.clock.now(), scope, content);
+            let record = EventRecord { offset: setting.offset, ..event.to_record(scope) };
+            setting.offset += 1;
+            assert!(matches!(daemon.send(record).await, Some(Receipt::Decided(_))));
+        }
+        daemon.stop().await;
+    }
+    let daemon = setting.start().await;
+    let mut view = daemon.view.clone();
+    let restored = tokio::time::timeout(LONG, view.wait_for(|view| !view.freezes.is_empty())).await;
+    let frozen = restored.expect("no freeze is shown in time").unwrap().frozen(setting.clock.now());
+    daemon.stop().await;
+    let [freeze] = frozen.as_slice() else { panic!("{frozen:#?}") };
+    assert_eq!(
+        (freeze.scope.as_str(), freeze.by.as_str(), freeze.why.as_deref()),
+        ("test/shop", "/ann", Some("a sale"))
+    );
+
+    let mut told = Vec::new();
+    setting.records.batches.lock().unwrap().iter().for_each(|puts| {
+        note(&mut followed, puts);
+        told.extend(followed.apply(now()).freezes);
+    });
+    let scopes = |freezes: &[FreezeView]| freezes.iter().map(|freeze| freeze.scope.clone()).collect::<Vec<_>>();
+    let told_scopes: Vec<_> = told.iter().map(|freezes| scopes(freezes)).filter(|scopes| !scopes.is_empty()).collect();
+    assert_eq!(told_scopes, [vec!["test"], vec!["test", "test/shop"], vec!["test/shop"]]);
+    assert_eq!(told.last(), Some(&frozen));
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Broker {
         let state = self.state.lock().unwrap();
         let records = state.partitions.values().flat_map(|stored| &stored.decisions);
         let records = records.filter(|record| String::from_utf8_lossy(record).contains(&name));
-        let records = records.map(|record| serde_json::from_slice::<AuditRecord>(record).unwrap());
+        let records = records.filter_map(|record| AuditRecord::read(record).unwrap());
         let decisions = records.flat_map(|record| record.decisions);
         decisions.filter(|decision| decision.rollout == *rollout).find_map(|decision| decision.ending)
     }
@@ -153,7 +153,7 @@ impl Broker {
     pub(super) fn history(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let records = state.partitions.values().flat_map(|stored| &stored.decisions);
-        let records = records.map(|record| serde_json::from_slice::<AuditRecord>(record).unwrap());
+        let records = records.filter_map(|record| AuditRecord::read(record).unwrap());
         let decisions = records.flat_map(|record| record.decisions);
         decisions
             .map(|decision| {

@@ -1,13 +1,12 @@
 //! The ports of the world in memory, with faults: refused, lost, slow and hanging attempts, and panics.
 
 use bellwether::ports::{
-    BlockSource, Cluster, Epoch, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe,
+    BlockSource, Cluster, Epoch, HandBlocks, Models, NotificationError, NotificationSink, PodTemplate, QueryProbe,
 };
 use bellwether_core::ids::EffectId;
 use bellwether_core::input::effect::{ClusterAct, Effect, Probe, RegistryAct};
 use bellwether_core::input::event::{Failure, FailureKind, Outcome};
 use bellwether_core::input::notification::{Notification, Sink, Subscription};
-use bellwether_core::measure::block::Block;
 use bellwether_core::measure::watch::Watch;
 
 use super::*;
@@ -116,10 +115,13 @@ pub(super) struct FaultyBlocks {
 
 #[async_trait]
 impl BlockSource for FaultyBlocks {
-    async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
+    async fn tick(&mut self, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>) {
         self.schedule.delay(100, 60).await;
         assert!(!self.schedule.happens(20), "a defect of the sampler, as the schedule has it");
-        let blocks = self.world.tick(watches, at).await;
-        if self.schedule.happens(100) { Vec::new() } else { blocks }
+        let mut blocks = Vec::new();
+        self.world.tick(watches, at, &mut |more| blocks.extend(more)).await;
+        if !self.schedule.happens(100) {
+            hand(blocks);
+        }
     }
 }

@@ -4,8 +4,9 @@
 use anyhow::{Context, Result, ensure};
 use bellwether_core::ids::RolloutId;
 use bellwether_testkit::plane::fixture::{STABLE, history, policy};
+use bellwether_testkit::plane::kafka::KafkaRecord;
 use bellwether_testkit::plane::load::TrafficCounts;
-use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox};
+use bellwether_testkit::plane::{Fixture, FixtureOptions, Sandbox, wait};
 use serde_json::Value;
 
 use super::{LONG, SOON, Story, V2, story};
@@ -21,6 +22,7 @@ pub fn stories() -> Vec<Story> {
         story("rollout::an_image_that_cannot_be_pulled_is_rolled_back_at_once", image_that_cannot_be_pulled),
         story("rollout::a_request_changes_one_of_two_containers", one_of_two_containers),
         story("rollout::a_repeated_event_starts_one_rollout", repeated_event),
+        story("rollout::a_promotion_and_a_rollback_are_events_for_other_tools", events_for_other_tools),
         story("rollout::an_observing_policy_decides_and_writes_nothing", observing_policy),
         story("rollout::a_daemon_killed_once_in_each_phase_finishes_the_rollout", killed_once_in_each_phase),
     ]
@@ -87,6 +89,39 @@ pub async fn rolled_back<'a>(
     fixture.cleaned_up(before).await?;
     fixture.replays().await?;
     Ok((fixture, id, rollout))
+}
+
+/// A promotion and a rollback, which `[sink.cdevents]` writes to a topic.
+async fn events_for_other_tools(sandbox: &Sandbox) -> Result<()> {
+    sandbox.create_topic("cdevents", 1, &[]).await?;
+    let topic = sandbox.topic("cdevents");
+    let sink = format!("\n[sink.cdevents.pipeline]\ntopic = \"{topic}\"\n");
+    let fixture = Fixture::start(sandbox, &(policy("30%", "") + &sink)).await?;
+    let load = sandbox.load(150.0)?;
+    let promoted = fixture.request(V2, &[]).await?;
+    fixture.ended_as(&promoted, "promoted", LONG).await?;
+    let rolled_back = fixture.request("registry.test/shop/web:v3-err50", &[]).await?;
+    fixture.ended_as(&rolled_back, "rolled-back", LONG).await?;
+    load.stop().await?;
+    let types = |records: &[KafkaRecord]| -> Vec<String> {
+        records.iter().filter_map(|record| record.headers.get("ce_type").cloned()).collect()
+    };
+    let expected = [
+        "dev.cdevents.service.upgraded.0.3.0",
+        "dev.cdevents.incident.detected.0.3.0",
+        "dev.cdevents.incident.resolved.0.3.0",
+        "dev.cdevents.service.rolledback.0.3.0",
+    ];
+    let records = wait::until("the four events", SOON, async || {
+        let records = sandbox.plane.kafka.records(&topic).await?;
+        ensure!(types(&records) == expected, "{:?}", types(&records));
+        Ok(records)
+    });
+    for record in records.await? {
+        let artifact = record.json()?["subject"]["content"]["artifactId"].as_str().context("artifactId")?.to_owned();
+        ensure!(artifact.starts_with("pkg:oci/web?repository_url=registry.test%2Fshop%2Fweb&tag=v"), "{artifact}");
+    }
+    Ok(())
 }
 
 async fn without_traffic(sandbox: &Sandbox) -> Result<()> {

@@ -209,7 +209,7 @@ fn with_shape(changed_label: Option<&str>, build: impl FnOnce(&ObjectShape<'_>) 
         kind: WorkloadKind::Deployment,
         name: "web".into(),
     };
-    let images = Images::from([("web".to_owned(), "shop/web:2".to_owned())]);
+    let images = Images::from_iter([("web".to_owned(), "shop/web:2".to_owned())]);
     let annotations = [(EFFECT, "web-1.1"), (EPOCH, "3"), (ROLLOUT, "web-1")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();

@@ -85,7 +85,7 @@ async fn a_released_rollout_gets_no_traffic_and_a_later_one_does() {
 }
 
 async fn apply_canary(server: Server) -> Result<(), Failure> {
-    let images = Images::from([("web".to_owned(), "shop/web:2".to_owned())]);
+    let images = Images::from_iter([("web".to_owned(), "shop/web:2".to_owned())]);
     let traffic = gateway();
     let wanted = CanarySpec { stable_uid: "uid", images: &images, replicas: 2, traffic: &traffic, baseline: false };
     let act = ClusterAct::SetWeight { weight: Weight::ZERO, traffic: traffic.clone() };

@@ -37,6 +37,7 @@ fn effect(id: &str) -> Effect {
         incident: None,
         note: Some(note()),
         message: None,
+        trace: None,
     };
     Effect {
         id: EffectId(id.to_owned()),

@@ -22,7 +22,10 @@ async fn a_release_gives_the_stable_everything_and_leaves_the_canary_in_place() 
     let split = split.unwrap();
     assert_eq!(split.shares, [("HTTPRoute demo/shop".to_owned(), "30 %".to_owned())]);
     assert_eq!((split.available, split.replicas), (3, 4));
-    assert_eq!((split.images["web"].as_str(), split.canary.as_deref()), ("shop/web:1", Some("web-canary")));
+    assert_eq!(
+        (split.images.get("web").unwrap().as_str(), split.canary.as_deref()),
+        ("shop/web:1", Some("web-canary"))
+    );
     assert_eq!(weights(&api), [("web".to_owned(), 1), ("web-canary".to_owned(), 0)]);
     let canary = api.get(&format!("{DEPLOYMENTS}/web-canary"));
     assert_eq!(canary["spec"]["replicas"], 2, "its pods may have requests under way");

@@ -34,7 +34,7 @@ fn a_template_that_another_client_changed_is_a_conflict_that_names_it() {
 #[test]
 fn an_image_of_an_unknown_container_is_refused() {
     let there = deployment("shop/web:1");
-    let nope = Images::from([("nope".to_owned(), "x".to_owned())]);
+    let nope = Images::from_iter([("nope".to_owned(), "x".to_owned())]);
     let refused = promotion(&web(), &object(&there), &hash(&there), &nope).unwrap_err();
     assert_eq!(
         (refused.kind, refused.message.as_str()),
@@ -93,7 +93,7 @@ fn a_deployment_with_another_uid_is_gone() {
 }
 
 fn images(image: &str) -> Images {
-    Images::from([("web".to_owned(), image.to_owned())])
+    Images::from_iter([("web".to_owned(), image.to_owned())])
 }
 
 fn deployment(image: &str) -> Value {

@@ -44,7 +44,7 @@ fn every_other_difference_changes_the_hash() {
 #[test]
 fn of_two_containers_only_the_named_one_changes() {
     let template = two();
-    let images = Images::from([("web".to_owned(), "shop/web:2".to_owned())]);
+    let images = Images::from_iter([("web".to_owned(), "shop/web:2".to_owned())]);
     assert_eq!(changes(&template, &images), [("containers", 0, "shop/web:2")]);
     let changed = with_images(&template, &images);
     assert_eq!(changed.pointer("/spec/containers/0/image"), Some(&json!("shop/web:2")));
@@ -54,14 +54,14 @@ fn of_two_containers_only_the_named_one_changes() {
 
 #[test]
 fn init_containers_have_images_too() {
-    let images = Images::from([("migrate".to_owned(), "shop/migrate:2".to_owned())]);
+    let images = Images::from_iter([("migrate".to_owned(), "shop/migrate:2".to_owned())]);
     assert_eq!(changes(&two(), &images), [("initContainers", 0, "shop/migrate:2")]);
     assert_eq!(super::images(&two()).len(), 3);
 }
 
 #[test]
 fn containers_that_do_not_exist_are_named() {
-    let images = Images::from([("web".to_owned(), "x".to_owned()), ("nope".to_owned(), "x".to_owned())]);
+    let images = Images::from_iter([("web".to_owned(), "x".to_owned()), ("nope".to_owned(), "x".to_owned())]);
     assert_eq!(unknown(&two(), &images), ["nope"]);
 }
 

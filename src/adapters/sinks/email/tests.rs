@@ -11,6 +11,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::adapters::sinks::Options as AllOptions;
+use crate::ports::{OutgoingTopic, OutgoingTopics};
+
+/// A section `[kafka]` without topics for others.
+struct NoTopics;
+
+impl OutgoingTopics for NoTopics {
+    fn topic(&self, name: &str) -> Result<Box<dyn OutgoingTopic>, String> {
+        Err(format!("there is no topic {name:?}"))
+    }
+}
 
 fn message(text: &str) -> Message {
     Message {
@@ -27,7 +37,14 @@ fn message(text: &str) -> Message {
 fn effect(decision: u32, message: &Message) -> (Effect, Notification) {
     let rollout = RolloutId("web-0123456789".to_owned());
     let facts = NotificationFacts::default();
-    let told = Notification { key: rollout.clone(), facts, incident: None, note: None, message: Some(message.clone()) };
+    let told = Notification {
+        key: rollout.clone(),
+        facts,
+        incident: None,
+        note: None,
+        message: Some(message.clone()),
+        trace: None,
+    };
     let sink = Sink { name: "sre".to_owned(), subscription: Subscription::Messages };
     let effect = Effect {
         id: EffectId(format!("{rollout}.d{decision}.sre")),
@@ -65,7 +82,7 @@ impl StandIn {
         );
         let options: AllOptions = toml::from_str(&text).unwrap();
         assert_eq!(options.problems(), []);
-        options.email["sre"].open("sre").unwrap()
+        options.email["sre"].open("sre", &Connections { topics: &NoTopics }).unwrap()
     }
 
     fn took(&self) -> Vec<String> {

@@ -159,6 +159,7 @@ async fn each_request_goes_to_its_address_with_its_key() {
         twice(&discord),
         twice(&hook),
         ["POST /v2/alerts".to_owned(), close],
+        twice("POST /v1/traces"),
         twice("POST /v2/enqueue"),
         twice(&hook),
         twice(&hook),
@@ -175,7 +176,7 @@ async fn each_request_goes_to_its_address_with_its_key() {
     let (id, seconds) = (header(4, "webhook-id").unwrap(), header(4, "webhook-timestamp").unwrap());
     let expected = super::super::http::signature(&key, &id, &seconds, &got[4].body);
     assert_eq!(header(4, "webhook-signature"), Some(expected));
-    let keys: Vec<Value> = got[8..10].iter().map(|got| serde_json::from_slice::<Value>(&got.body).unwrap()).collect();
+    let keys: Vec<Value> = got[10..12].iter().map(|got| serde_json::from_slice::<Value>(&got.body).unwrap()).collect();
     assert_eq!(keys[0]["dedup_key"], keys[1]["dedup_key"], "one alert is opened and resolved");
 }
 
@@ -187,7 +188,10 @@ async fn a_check_sends_no_notification() {
     }
     let paths: Vec<String> = stand_in.got().iter().map(|got| format!("{} {}", got.method, got.path)).collect();
     let discord = format!("GET /api/v10/webhooks/1/{MARK}");
-    assert_eq!(paths, ["GET /prefix/api/v2/status", &discord, "HEAD /", "HEAD /", "HEAD /", "HEAD /", "HEAD /"]);
+    assert_eq!(
+        paths,
+        ["GET /prefix/api/v2/status", &discord, "HEAD /", "HEAD /", "HEAD /", "HEAD /", "HEAD /", "HEAD /"]
+    );
     let refusing = StandIn::start(Answer::Status(401, "")).await;
     for (provider, sink) in sinks_at(&refusing.url, "5s") {
         let confirms = ["alertmanager", "discord"].contains(&provider);
@@ -199,7 +203,7 @@ async fn a_check_sends_no_notification() {
 async fn a_notification_without_a_message_is_no_request() {
     let stand_in = StandIn::start(Answer::Status(200, "")).await;
     let mut told = notification(IncidentChange::Open, "x");
-    (told.message, told.incident) = (None, None);
+    (told.message, told.incident, told.trace) = (None, None, None);
     for (provider, sink) in sinks_at(&stand_in.url, "5s") {
         if provider != "http" {
             sink.send(&effect("prod/shop/Deployment/web", &told), &told).await.unwrap();

@@ -152,6 +152,14 @@ fn check_http(body: &Value, bytes: usize) {
     assert_eq!(body["version"], 1);
 }
 
+fn check_otlp(body: &Value) {
+    let span = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+    assert_eq!((utf16(&span["traceId"]), utf16(&span["spanId"])), (32, 16));
+    for attribute in span["attributes"].as_array().unwrap() {
+        assert!((1..=2000).contains(&utf16(&attribute["value"]["stringValue"])), "{attribute}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
@@ -184,6 +192,7 @@ proptest! {
                 "opsgenie" => check_opsgenie(&body),
                 "alertmanager" => check_alertmanager(&body, change),
                 "http" => check_http(&body, bytes),
+                "otlp" => check_otlp(&body),
                 other => panic!("{other} has no limits here"),
             }
         }

@@ -4,8 +4,9 @@ use bellwether_core::ids::Workload;
 use bellwether_core::measure::watch::ArmKey;
 use bellwether_core::policy::Policy;
 
-use super::{CheckFinding, Level, advice, counted};
+use super::{CheckFinding, Level, advice};
 use crate::adapters::kubernetes::Kubernetes;
+use crate::cli::table::counted;
 use crate::config::Config;
 use crate::sampling::probe::{self, Prober};
 

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use axum::http::HeaderName;
 use bellwether_core::engine::view::{AnswerView, RolloutView, StatusView};
+use bellwether_core::ids::Workload;
 use bellwether_core::input::command::Verb;
 use bellwether_core::input::event::Event;
 use bellwether_core::time::Span;
 use secrecy::SecretString;
+use serde_json::json;
 use tokio::sync::mpsc::Receiver;
 
-use super::{HOSTILE, at, attributes, offer, rollout};
+use super::{HOSTILE, at, attributes, freeze, offer, rollout};
+use crate::clock::Clock as _;
+use crate::events::cdevents::{VERB, VERB_VERSION, wrap};
 use crate::events::decode::{Decoded, decode};
-use crate::http::console::act::SOURCE;
+use crate::http::console::sending::SOURCE;
 use crate::http::sessions::LENGTH;
 use crate::http::tests::{Server, senders_behind, server_of};
 use crate::http::{Options, ReadAccess, SignInProxy};
@@ -198,6 +202,138 @@ async fn a_person_signs_in_and_a_verb_goes_the_way_of_a_posted_event() {
     assert_eq!((id.source.as_str(), id.id.as_str(), time.is_some()), (SOURCE, event, true));
     assert_eq!((command.verb, scope.to_string().as_str()), (Verb::Abort, "prod/shop/Deployment/web"));
     assert_eq!((command.rollout.unwrap().0.as_str(), command.reason.as_deref()), ("web-1", Some("the wrong branch")));
+}
+
+/// Returns a verb of another tool, as a record.
+pub(super) fn pause_of(source: &str) -> EventRecord {
+    let (workload, now) = ("prod/shop/Deployment/web", crate::clock::SystemClock.now());
+    let content = json!({ "workload": workload.parse::<Workload>().unwrap() });
+    wrap(&format!("{VERB}pause{VERB_VERSION}"), source, "build/9", now, workload, content).to_record("any key")
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_sent_again_as_an_event_of_the_person() {
+    let (server, posted) = server(acting()).await;
+    let daemon = daemon(posted, Receipt::Decided("paused".to_owned()));
+    let mut browser = Browser::new(&server);
+    let page = browser.get("/dead-letters/0-3").await;
+    assert!(page.body.contains("href=\"/sign-in?to=/dead-letters/0-3\"") && !page.body.contains("<textarea"));
+    let page = browser.post("/sign-in", &[("token", "of-jane")]).await;
+    browser.keep(&page);
+    let page = browser.get("/dead-letters/0-3").await;
+    let outlook = "It would be a <code>pause</code> for <strong>prod/shop/Deployment/web</strong>";
+    assert!(page.status == 200 && page.body.contains(outlook), "{}", page.body);
+    let fields = [("form", page.field("form")), ("reason", "the clock is \n right now".to_owned())];
+    let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let page = browser.post("/dead-letters/0-3", &fields).await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/dead-letters/0-3?sent=true"), "{}", page.body);
+    let page = browser.get(&page.location).await;
+    assert!(page.body.contains("<strong>Sent.</strong>") && page.body.contains("data-live=\"/live\""), "{}", page.body);
+    assert!(!page.body.contains("<textarea"), "it would lose the reason");
+    let mut view = view_of(rollout(|_| {}));
+    let answer = AnswerView {
+        source: "/ci#user=jane".to_owned(),
+        ..answer_to("build/9", AnswerView::REFUSED, "it is paused already")
+    };
+    view.answers.insert(answer.event_digest(), answer);
+    server.view.send_replace(view);
+    let page = browser.get("/dead-letters/0-3").await;
+    assert!(page.body.contains("<strong>Refused.</strong> it is paused already"), "{}", page.body);
+
+    let [record] = daemon.await.unwrap().try_into().unwrap();
+    let senders = senders_behind(None);
+    let (opened, identity) = senders.decoding.access.open(&record);
+    assert_eq!((identity.user.as_deref(), record.key.is_none()), (Some("jane"), true));
+    let reason = record.headers.iter().find(|(name, _)| name == "bellwether-replay-reason").unwrap();
+    assert_eq!(reason.1, b"the clock is right now");
+    let Decoded::Event { event, .. } = decode(&opened, &senders.decoding, senders.clock.now()) else { panic!() };
+    assert_eq!(event.id().unwrap().id, "build/9", "it has its own id");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_would_be_refused_again_is_not_sent() {
+    let (server, mut posted) = server(Options { posts_per_second: 1000.try_into().unwrap(), ..acting() }).await;
+    let browser = Browser::signed_in(&server).await;
+    let (form, _) = browser.form("pause").await;
+    let nobody = Browser { cookie: String::new(), ..browser.clone() };
+    for (browser, form, id, reason, status, part) in [
+        (&browser, form.as_str(), "0-1", "x", 422, "It would be refused again:"),
+        (&browser, &form, "0-2", "x", 422, "a part of its value was not kept"),
+        (&browser, &form, "0-3", " ", 422, "A reason is missing"),
+        (&browser, "x", "0-3", "x", 403, "another session"),
+        (&nobody, &form, "0-3", "x", 401, "not signed in"),
+        (&browser, &form, "0-4", "x", 404, "There is no dead letter 0-4"),
+        (&browser, &form, "nothing", "x", 404, "no such page"),
+    ] {
+        let page = browser.post(&format!("/dead-letters/{id}"), &[("form", form), ("reason", reason)]).await;
+        assert!(page.status == status && page.body.contains(part), "{id} {part}: {} {}", page.status, page.body);
+    }
+    for id in ["0-1", "0-2"] {
+        let page = browser.get(&format!("/dead-letters/{id}")).await;
+        assert!(page.body.contains("It would be refused: ") && !page.body.contains("<textarea"), "{}", page.body);
+    }
+    assert!(posted.try_recv().is_err(), "nothing is sent");
+}
+
+#[tokio::test]
+async fn a_person_freezes_and_unfreezes_by_a_form_with_a_reason_and_an_end() {
+    let (server, posted) = server(Options { posts_per_second: 1000.try_into().unwrap(), ..acting() }).await;
+    let mut view = view_of(rollout(|_| {}));
+    view.freezes = [(0, [freeze("prod/shop/Deployment/web", None)].into())].into();
+    server.view.send_replace(view);
+    let daemon = daemon(posted, Receipt::Decided("frozen".to_owned()));
+    let page = Browser::new(&server).get("/freeze").await;
+    assert_eq!((page.status, page.location.as_str()), (303, "/sign-in?to=%2Ffreeze"));
+    let browser = Browser::signed_in(&server).await;
+    let fleet = browser.get("/").await;
+    let link = "/freeze?verb=unfreeze&#38;scope=prod%2Fshop%2FDeployment%2Fweb";
+    assert!(fleet.body.contains(link) && fleet.body.contains("href=\"/freeze\""), "{}", fleet.body);
+    let page = browser.get("/freeze").await;
+    for proposed in ["prod", "prod/shop", "prod/shop/Deployment/web"] {
+        assert!(page.body.contains(&format!("<option value=\"{proposed}\">")), "{}", page.body);
+    }
+    let (form, event) = (page.field("form"), page.field("event"));
+    let until = "2126-01-31T12:00";
+    for (form, event, scope, until, reason, status, part) in [
+        (form.as_str(), event.as_str(), "prod/shop", until, "", 422, "A reason is missing"),
+        (&form, &event, "prod/shop/web", until, "x", 422, "is not a scope"),
+        (&form, &event, "", until, "x", 422, "is not a scope"),
+        (&form, &event, "prod/shop", "noon", "x", 422, "&#34;noon&#34; is no time"),
+        (&form, "1", "prod/shop", until, "x", 400, "id of its event"),
+        ("", &event, "prod/shop", until, "x", 403, "another session"),
+        (&form, &event, "prod", until, "x", 403, "jane has no right to freeze rollouts.bellwether.dev in prod;"),
+        (&form, &event, "test", until, "x", 202, "for cluster test"),
+    ] {
+        let fields = [("form", form), ("event", event), ("scope", scope), ("until", until), ("reason", reason)];
+        let page = browser.post("/freeze", &fields).await;
+        assert!(page.status == status && page.body.contains(part), "{part}: {} {}", page.status, page.body);
+        assert!(page.body.contains(&format!("value=\"{scope}\"")), "the scope stays");
+    }
+    let fields =
+        [("form", form.as_str()), ("event", &event), ("scope", "prod/shop"), ("until", until), ("reason", "a sale")];
+    let page = browser.post("/freeze", &fields).await;
+    assert_eq!((page.status, page.location.as_str()), (303, format!("/?event={event}").as_str()), "{}", page.body);
+    assert!(browser.get(&page.location).await.body.contains("<strong>Sent.</strong>"));
+    let page = browser.get("/freeze?verb=unfreeze&scope=prod%2Fshop%2FDeployment%2Fweb").await;
+    let (event, scope) = (page.field("event"), "prod/shop/Deployment/web");
+    assert!(page.body.contains(&format!("value=\"{scope}\"")) && !page.body.contains("name=\"until\""));
+    let fields =
+        [("form", form.as_str()), ("event", &event), ("verb", "unfreeze"), ("scope", scope), ("reason", "done")];
+    assert_eq!(browser.post("/freeze", &fields).await.status, 303);
+
+    let senders = senders_behind(None);
+    let commands = daemon.await.unwrap().into_iter().map(|record| {
+        let opened = senders.decoding.access.open(&record).0.into_owned();
+        let Decoded::Event { event, .. } = decode(&opened, &senders.decoding, senders.clock.now()) else { panic!() };
+        let Event::Commanded { command, .. } = *event else { panic!() };
+        (command.verb, command.scope.to_string(), command.reason.unwrap())
+    });
+    let until = Some("2126-01-31T12:00:00Z".parse().unwrap());
+    let text = str::to_owned;
+    assert_eq!(
+        commands.collect::<Vec<_>>(),
+        [(Verb::Freeze { until }, text("prod/shop"), text("a sale")), (Verb::Unfreeze, text(scope), text("done"))]
+    );
 }
 
 #[tokio::test]

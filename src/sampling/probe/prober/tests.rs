@@ -1,9 +1,11 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bellwether_core::ids::WorkloadKind;
 use bellwether_core::measure::calibration::Criterion;
 use bellwether_core::measure::metric::Limit;
 
 use super::*;
-use crate::clock::FastClock;
+use crate::clock::{FastClock, StillClock};
 use crate::ports::{PodFacts, QueryProbe as _};
 use crate::sampling::tests::store::Store;
 
@@ -12,19 +14,24 @@ const SECONDS: &str = "kind = \"histogram\"\nseries = \"seconds\"";
 const GATEWAY: &str = "kind = \"throughput\"\nseries = \"gateway_total\"\ntargets = 'job=\"gateway\"'\n\
                        arms = { service = { label = \"service\", value = \"{{service}}\" } }";
 
-/// A pod `NAME-1` belongs to the Deployment `NAME`.
-struct Pods;
+/// A pod `NAME-1` belongs to the Deployment `NAME`, unless the pods are not listed yet.
+#[derive(Default)]
+struct Pods {
+    unlisted: AtomicBool,
+}
 
 impl PodDirectory for Pods {
     fn locate(&self, _: &str, pod: &str) -> Option<Arc<PodFacts>> {
-        let deployment_uid = pod.strip_suffix("-1")?.to_owned();
-        let restarts = BTreeMap::new();
-        let facts = PodFacts { deployment_uid, pod_hash: "h1".to_owned(), started: Timestamp::UNIX_EPOCH, restarts };
-        Some(facts.into())
+        let deployment = pod.strip_suffix("-1").filter(|_| self.problem().is_none())?;
+        Some(PodFacts::by_name(deployment, "h1").into())
     }
 
     fn service(&self, workload: &Workload) -> Option<(String, u16)> {
         (workload.name != "unknown").then(|| (workload.name.clone(), 80))
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.unlisted.load(Ordering::Relaxed).then(|| "Pods are not listed yet".to_owned())
     }
 }
 
@@ -71,26 +78,16 @@ fn probe_of(name: &str, metrics: &[(&str, &[f64])]) -> Probe {
 }
 
 fn prober(store: &Arc<Store>, clock: Arc<dyn Clock>) -> Prober {
-    Prober::new(Arc::clone(store) as _, Arc::new(Pods), clock, Options::default())
+    prober_with(store, Arc::default(), clock)
 }
 
-/// A clock that stands still.
-struct Still(Timestamp);
-
-#[async_trait]
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        self.0
-    }
-
-    async fn sleep_until(&self, _: Timestamp) {
-        std::future::pending().await
-    }
+fn prober_with(store: &Arc<Store>, pods: Arc<Pods>, clock: Arc<dyn Clock>) -> Prober {
+    Prober::new(Arc::clone(store) as _, pods, clock, Options::default())
 }
 
 /// Probes all at once. Returns the outcomes, and the number of queries.
 async fn together(store: &Arc<Store>, now: Timestamp, probes: &[(Workload, Probe)]) -> (Vec<Outcome>, usize) {
-    let prober = prober(store, Arc::new(Still(now)));
+    let prober = prober(store, Arc::new(StillClock(now)));
     store.take_instant_queries();
     store.take_range_queries();
     let outcomes = join_all(probes.iter().map(|(workload, probe)| prober.probe(workload, probe))).await;
@@ -148,6 +145,20 @@ async fn each_workload_gets_the_outcome_that_it_gets_alone() {
         problems += usize::from(matches!(outcome, Outcome::Probed { problems, .. } if !problems.is_empty()));
     }
     assert_eq!(problems, 5, "web and nothing-yet alone have none: {all:?}");
+}
+
+/// As after a start while the API server refuses connections: no series names a pod that is known then, which is no fault of the metric.
+#[tokio::test(start_paused = true)]
+async fn while_the_pods_are_not_listed_a_probe_fails_and_is_tried_again() {
+    let now = FastClock::new(1).now();
+    let (store, pods) = (store(&["a"], now), Arc::new(Pods { unlisted: AtomicBool::new(true) }));
+    let prober = prober_with(&store, Arc::clone(&pods), Arc::new(StillClock(now)));
+    let probe = probe_of("a", &[(RATIO, &[])]);
+    let unlisted = "the pods that the series name may be unknown: Pods are not listed yet".to_owned();
+    assert_eq!(prober.probe(&workload("a"), &probe).await, unavailable(unlisted));
+    pods.unlisted.store(false, Ordering::Relaxed);
+    let outcome = prober.probe(&workload("a"), &probe).await;
+    assert!(matches!(&outcome, Outcome::Probed { problems, .. } if problems.is_empty()), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ fn the_counts_are_those_of_the_status() {
     );
     assert_eq!((status.generation, status.observed_generation), (7, 7));
     assert_eq!((status.replicas, status.total, status.updated, status.ready, status.available), (3, 3, 3, 2, 1));
-    assert_eq!(status.images["web"], "shop/web:1");
+    assert_eq!(status.images.get("web").unwrap(), "shop/web:1");
     assert_eq!(status.pod_hash, None);
 }
 
