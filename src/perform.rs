@@ -137,7 +137,7 @@ impl Executor {
         JobReport { effect, outcome, templates }
     }
 
-    async fn notify(&self, effect: &Effect, Notify { sink, notification }: &Notify) -> Outcome {
+    async fn notify(&self, effect: &Effect, Notify { sink, notification, receipt }: &Notify) -> Outcome {
         let failed = |kind, message| Outcome::Failed(Failure { kind, message });
         let Some(open) = self.sinks.get(&sink.name) else {
             let message =
@@ -146,9 +146,10 @@ impl Executor {
         };
         let _permit = permit(&open.permits).await;
         let later = |Failure { message, .. }| Err(NotificationError::Later { after: None, message });
-        let result = ended(open.sink.send(effect, notification)).await.unwrap_or_else(later);
+        let result = ended(open.sink.send(effect, notification, receipt.as_deref())).await.unwrap_or_else(later);
         let (attempt, outcome) = match result {
-            Ok(()) => (Attempt::Done, Outcome::Done),
+            Ok(None) => (Attempt::Done, Outcome::Done),
+            Ok(Some(receipt)) => (Attempt::Done, Outcome::Sent { receipt }),
             Err(NotificationError::Later { message, .. }) => {
                 (Attempt::Later, failed(FailureKind::Unavailable, message))
             }

@@ -386,9 +386,17 @@ pub trait NotificationSink: Send + Sync {
     /// Attempts to send the notification of `effect` once. A sink that can recognise a repetition does so by the effect's
     /// id; one that has incidents opens and resolves them by the notification's key.
     ///
+    /// `receipt` is the newest one that the sink has returned for the same rollout, also before a restart. A sink that shows one
+    /// thread per rollout returns the receipt with which it finds the thread again; other sinks return `None`.
+    ///
     /// # Errors
     /// A [`NotificationError`], which says whether a retry can help.
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError>;
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        receipt: Option<&str>,
+    ) -> Result<Option<String>, NotificationError>;
     /// Checks the sink as far as that is possible without sending anything. Returns the result as a clause.
     ///
     /// # Errors

@@ -165,10 +165,15 @@ impl NotificationSink for MemoryWorld {
         Sink { name: "memory".to_owned(), subscription: Subscription::Messages }
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        _: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
         let message = notification.message.clone().map(|message| (effect.workload.clone(), message));
         self.lock().messages.extend(message);
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -261,7 +261,7 @@ impl Story {
             for effect in transition.effects {
                 let needs_api = match &effect.act {
                     Act::Cluster(_) | Act::Metrics(_) | Act::Registry(_) => true,
-                    Act::People(Notify { sink, notification }) => {
+                    Act::People(Notify { sink, notification, .. }) => {
                         self.messages.extend(notification.message.clone().filter(|_| *sink == people()));
                         *sink == events()
                     }

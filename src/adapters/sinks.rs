@@ -16,6 +16,7 @@ mod opsgenie;
 mod otlp;
 mod pagerduty;
 pub mod slack;
+mod slack_app;
 mod teams;
 mod text;
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub pagerduty: BTreeMap<String, pagerduty::Options>,
     /// Webhooks of Slack, besides that of `[slack]`.
     pub slack: BTreeMap<String, slack::Options>,
+    /// Apps of Slack, each in one channel.
+    pub slack_app: BTreeMap<String, slack_app::Options>,
     /// Webhooks of Microsoft Teams.
     pub teams: BTreeMap<String, teams::Options>,
 }
@@ -131,6 +134,7 @@ impl Options {
         entries("otlp", &self.otlp, &mut all);
         entries("pagerduty", &self.pagerduty, &mut all);
         entries("slack", &self.slack, &mut all);
+        entries("slack-app", &self.slack_app, &mut all);
         entries("teams", &self.teams, &mut all);
         all
     }
@@ -292,6 +296,7 @@ fn mark(mood: Mood) -> &'static str {
         Mood::Asking => "🟡",
         Mood::Bad => "🔴",
         Mood::Blind => "⚫",
+        Mood::Underway => "🔵",
     }
 }
 

@@ -165,7 +165,8 @@ async fn send_test(cluster: &str, sink: &DynSink, now: Timestamp) -> Result<(), 
         | Subscription::Traces
         | Subscription::Messages
         | Subscription::NeedsAPerson
-        | Subscription::Final => vec![None],
+        | Subscription::Final
+        | Subscription::Thread => vec![None],
     };
     let id = &digest(&[&now.to_string()])[..10];
     let refused = |error| NotificationError::Refused(format!("the name of the cluster can't be used: {error}"));
@@ -174,9 +175,9 @@ async fn send_test(cluster: &str, sink: &DynSink, now: Timestamp) -> Result<(), 
         let notification = test_notification(cluster, id, incident, now);
         let rollout = notification.key.clone();
         let id = EffectId(format!("{rollout}.d{n}.{}", of.name));
-        let act = Act::People(Notify { sink: of.clone(), notification: notification.clone() });
+        let act = Act::People(Notify { sink: of.clone(), notification: Box::new(notification.clone()), receipt: None });
         let effect = Effect { id, rollout, workload: workload.clone(), act };
-        sink.send(&effect, &notification).await?;
+        sink.send(&effect, &notification, None).await?;
     }
     Ok(())
 }
@@ -232,9 +233,14 @@ mod tests {
             Sink { name: "recorder".to_owned(), subscription: self.0 }
         }
 
-        async fn send(&self, _: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+        async fn send(
+            &self,
+            _: &Effect,
+            notification: &Notification,
+            _: Option<&str>,
+        ) -> Result<Option<String>, NotificationError> {
             self.1.lock().unwrap().push(notification.clone());
-            Ok(())
+            Ok(None)
         }
     }
 

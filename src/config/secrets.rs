@@ -11,6 +11,7 @@ pub(super) const ENVIRONMENT_ONLY: &[&[&str]] = &[
     &["sink", "opsgenie", "*", "api-key"],
     &["sink", "pagerduty", "*", "routing-key"],
     &["sink", "slack", "*", "webhook"],
+    &["sink", "slack-app", "*", "token"],
     &["sink", "teams", "*", "webhook"],
 ];
 

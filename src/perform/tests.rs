@@ -56,7 +56,7 @@ impl NotificationSink for Defective {
         Sink { name: "memory".to_owned(), subscription: Subscription::Messages }
     }
 
-    async fn send(&self, _: &Effect, _: &Notification) -> Result<(), NotificationError> {
+    async fn send(&self, _: &Effect, _: &Notification, _: Option<&str>) -> Result<Option<String>, NotificationError> {
         self.fail().await
     }
 }
@@ -65,14 +65,15 @@ impl NotificationSink for Defective {
 async fn an_attempt_that_panics_or_hangs_is_reported_as_failed_and_frees_its_lane() {
     let notify = Notify {
         sink: Sink { name: "memory".to_owned(), subscription: Subscription::Messages },
-        notification: Notification {
+        notification: Box::new(Notification {
             key: RolloutId("web".to_owned()),
             facts: NotificationFacts::default(),
             incident: None,
             note: None,
             message: None,
             trace: None,
-        },
+        }),
+        receipt: None,
     };
     let stable = ArmKey { deployment_uid: "1".to_owned(), pod_hash: None, name: "web".to_owned() };
     let acts = [

@@ -62,6 +62,9 @@ pub struct WorkloadState {
     pub reports: Vec<SuiteReport>,
     /// The notifications that are not known to be sent, in the order of the decisions.
     pub outbox: Vec<InFlight>,
+    /// The receipts of the sinks that show one thread per rollout, by the sink's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub receipts: BTreeMap<String, Receipt>,
     /// The time of the newest change, so that time doesn't run backwards over a restart.
     pub changed: Timestamp,
 }
@@ -73,6 +76,16 @@ pub(super) struct Moment {
     pub now: Timestamp,
     /// The sight; `None` if the status was not observed since the process took the partition over.
     pub sight: Option<Sight>,
+}
+
+/// The receipt of a sink for the thread of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Receipt {
+    /// The rollout.
+    pub rollout: RolloutId,
+    /// The receipt, which the sink alone can read.
+    pub text: String,
 }
 
 /// A rollout that is asked for.
@@ -116,6 +129,7 @@ impl WorkloadState {
             quarantine: Vec::new(),
             reports: Vec::new(),
             outbox: Vec::new(),
+            receipts: BTreeMap::new(),
             changed: Timestamp::MIN,
         }
     }
@@ -293,7 +307,7 @@ impl WorkloadState {
     fn notified(&mut self, at: usize, outcome: Outcome, now: Timestamp) {
         let Some(waiting) = self.outbox.get_mut(at) else { return };
         let is_given_up = match &waiting.effect.act {
-            Act::People(Notify { sink, notification }) => {
+            Act::People(Notify { sink, notification, .. }) => {
                 let age = Span::between(notification.facts.at, now);
                 sink.subscription.gives_up(waiting.attempts.saturating_add(1), age)
             }
@@ -306,6 +320,10 @@ impl WorkloadState {
                 waiting.failed(failure, now, LONGEST_NOTIFICATION_WAIT);
                 self.drop_outdated();
             }
+            Outcome::Sent { receipt } => {
+                let sent = self.outbox.remove(at).effect;
+                self.note_receipt(&sent, receipt);
+            }
             Outcome::Failed(_)
             | Outcome::Done
             | Outcome::Preflight(_)
@@ -313,6 +331,23 @@ impl WorkloadState {
             | Outcome::Pointed { .. } => {
                 self.outbox.remove(at);
             }
+        }
+    }
+
+    /// Keeps the receipt for a notification, and gives it to the waiting ones of the same thread.
+    fn note_receipt(&mut self, sent: &Effect, receipt: String) {
+        let Act::People(Notify { sink, .. }) = &sent.act else { return };
+        for waiting in self.outbox.iter_mut().filter(|waiting| waiting.effect.rollout == sent.rollout) {
+            if let Act::People(notify) = &mut waiting.effect.act
+                && notify.sink.name == sink.name
+            {
+                notify.receipt = Some(receipt.clone());
+            }
+        }
+        let is_newest = self.rollout.as_ref().is_none_or(|rollout| rollout.id == sent.rollout);
+        if is_newest || !self.receipts.contains_key(&sink.name) {
+            let receipt = Receipt { rollout: sent.rollout.clone(), text: receipt };
+            self.receipts.insert(sink.name.clone(), receipt);
         }
     }
 
@@ -478,15 +513,20 @@ impl WorkloadState {
     /// Queues the notifications about the decisions of a step from the one with this index on.
     fn queue_notifications(&mut self, sinks: &[Sink], first: usize, out: &mut StepOutput) {
         let StepOutput { decisions, effects, passed } = out;
+        self.receipts.retain(|name, _| sinks.iter().any(|sink| sink.name == *name));
         for decision in &decisions[first..] {
             let mut known = self.rollout.as_deref_mut().into_iter().chain(passed.iter_mut());
             let Some(rollout) = known.find(|rollout| rollout.id == decision.rollout) else { continue };
-            let notification = message::about(decision, rollout);
-            for sink in sinks.iter().filter(|sink| is_for(sink, &notification, &rollout.policy)) {
-                let is_traced = sink.subscription == Subscription::Traces;
-                let trace = is_traced.then(|| Box::new(message::trace(decision, rollout)));
-                let notification = Notification { trace, ..notification.clone() };
-                let act = Act::People(Notify { sink: sink.clone(), notification });
+            let general = message::about(decision, rollout);
+            for sink in sinks {
+                let notification = message::to(sink.subscription, &general, decision, rollout);
+                if !is_for(sink, &notification, &rollout.policy) {
+                    continue;
+                }
+                let notification = Box::new(notification.into_owned());
+                let known = self.receipts.get(&sink.name).filter(|receipt| receipt.rollout == rollout.id);
+                let receipt = known.map(|receipt| receipt.text.clone());
+                let act = Act::People(Notify { sink: sink.clone(), notification, receipt });
                 let id = EffectId::of_notification(&rollout.id, decision.n, &sink.name);
                 let (rollout, workload) = (rollout.id.clone(), rollout.workload.clone());
                 let effect = Effect { id, rollout, workload, act };

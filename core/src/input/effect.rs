@@ -144,7 +144,10 @@ pub struct Notify {
     /// The sink.
     pub sink: Sink,
     /// The notification.
-    pub notification: Notification,
+    pub notification: Box<Notification>,
+    /// The receipt of an earlier notification about the rollout, with which the sink finds its thread; `None` if the sink gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
 }
 
 impl From<ClusterAct> for Act {

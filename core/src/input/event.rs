@@ -199,9 +199,17 @@ pub enum Outcome {
         /// The model that was current before; `None` if there was none.
         before: Option<String>,
     },
+    /// The notification was sent to a sink that shows one thread per rollout.
+    Sent {
+        /// The sink's receipt, with which it finds the thread again; at most [`MAX_RECEIPT_BYTES`] long.
+        receipt: String,
+    },
     /// The effect was not carried out.
     Failed(Failure),
 }
+
+/// The longest receipt of a sink, in bytes. A longer one is cut, and names no thread then.
+pub const MAX_RECEIPT_BYTES: usize = 200;
 
 /// The reason why an effect was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,8 @@ pub enum Subscription {
     NeedsAPerson,
     /// The messages about the ends of rollouts.
     Final,
+    /// The messages about all decisions that people may want to follow, for a place that shows them as one thread per rollout.
+    Thread,
     /// Those that open or resolve an incident, for on-call tools.
     Incidents,
     /// The ends of rollouts, each with its [`RolloutTrace`], for a store of traces.
@@ -52,6 +54,7 @@ impl Subscription {
             Subscription::Messages
             | Subscription::NeedsAPerson
             | Subscription::Final
+            | Subscription::Thread
             | Subscription::Incidents
             | Subscription::Changes => false,
         }
@@ -62,9 +65,12 @@ impl Subscription {
         let kind = notification.message.as_ref().map(|message| message.kind);
         match self {
             Subscription::Decisions => notification.note.is_some(),
-            Subscription::Messages => kind.is_some_and(|kind| kind != MessageKind::RollingBack),
+            Subscription::Messages => {
+                kind.is_some_and(|kind| !matches!(kind, MessageKind::RollingBack | MessageKind::Progress))
+            }
             Subscription::NeedsAPerson => kind == Some(MessageKind::NeedsAPerson),
             Subscription::Final => kind == Some(MessageKind::Final),
+            Subscription::Thread => kind.is_some(),
             Subscription::Incidents => notification.incident.is_some(),
             Subscription::Traces => notification.facts.ending.is_some(),
             Subscription::Changes => notification.incident.is_some() || notification.facts.change().is_some(),
@@ -238,8 +244,10 @@ pub enum MessageKind {
     /// A check has warned, or the canary lost its traffic. The rollout goes on.
     #[default]
     Warning,
-    /// The rollback has begun. On-call tools alone receive it, because people get the message about its end.
+    /// The rollback has begun. On-call tools and threads alone receive it, because people get the message about its end.
     RollingBack,
+    /// The rollout has gone on, or has ended without news. Threads alone receive it.
+    Progress,
     /// The rollout has ended.
     Final,
 }
@@ -256,4 +264,6 @@ pub enum Mood {
     Bad,
     /// The evidence is missing, as in a hold of a blind check.
     Blind,
+    /// The rollout goes on, and nothing is known yet.
+    Underway,
 }

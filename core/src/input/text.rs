@@ -1,7 +1,7 @@
 //! The length of the texts that an event brings from outside. They are copied into reasons, the history, effects and
 //! notifications, so each is shortened before an engine takes the event in.
 
-use super::event::{Event, Outcome};
+use super::event::{Event, MAX_RECEIPT_BYTES, Outcome};
 use super::status::{Acceptance, DeploymentStatus, WorkloadStatus};
 use crate::measure::block::{Block, Gap, Sample};
 
@@ -28,8 +28,13 @@ impl Event {
 
 /// Shortens a text to [`MAX_TEXT_BYTES`], and ends it with an ellipsis if it was longer.
 fn shorten(text: &mut String) {
-    if text.len() > MAX_TEXT_BYTES {
-        let fits = (0..=MAX_TEXT_BYTES - ELLIPSIS.len()).rev().find(|at| text.is_char_boundary(*at));
+    shorten_to(text, MAX_TEXT_BYTES);
+}
+
+/// Shortens a text to `max` bytes, and ends it with an ellipsis if it was longer.
+fn shorten_to(text: &mut String, max: usize) {
+    if text.len() > max {
+        let fits = (0..=max - ELLIPSIS.len()).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(fits.unwrap_or(0));
         text.push_str(ELLIPSIS);
     }
@@ -40,6 +45,7 @@ fn shorten_outcome(outcome: &mut Outcome) {
         Outcome::Failed(failure) => shorten(&mut failure.message),
         Outcome::Probed { problems, .. } => problems.iter_mut().for_each(shorten),
         Outcome::Preflight(preflight) => shorten_status(&mut preflight.status),
+        Outcome::Sent { receipt } => shorten_to(receipt, MAX_RECEIPT_BYTES),
         Outcome::Done | Outcome::Pointed { .. } => {}
     }
 }

@@ -81,7 +81,7 @@ impl Rollout {
             return false;
         }
         match outcome {
-            Outcome::Done => self.current.act_done(context.now),
+            Outcome::Done | Outcome::Sent { .. } => self.current.act_done(context.now),
             Outcome::Pointed { before } => {
                 self.pointer = Some(PointerChange { before });
                 self.current.act_done(context.now);

@@ -4,6 +4,8 @@
 //! suite, one for each warning, and one at its end. It sends none at its start. On-call tools also learn of the beginning of a
 //! rollback.
 
+use std::borrow::Cow;
+
 use super::cause::{EndCause, HoldCause, Remedy};
 use super::decision::{Decision, DecisionKind};
 use super::ending::Ending;
@@ -12,7 +14,8 @@ use super::reason::change;
 use super::state::{HistoryEntry, Rollout, Task};
 use crate::ids::Images;
 use crate::input::notification::{
-    IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts, RolloutTrace, TracedPhase,
+    IncidentChange, Message, MessageKind, Mood, Note, Notification, NotificationFacts, RolloutTrace, Subscription,
+    TracedPhase,
 };
 use crate::policy::Mode;
 use crate::time::Span;
@@ -40,8 +43,35 @@ pub fn about(decision: &Decision, rollout: &mut Rollout) -> Notification {
     Notification { key: rollout.id.clone(), facts: facts(decision, rollout), incident, note, message, trace: None }
 }
 
+/// Returns the notification as the sinks with a subscription get it. What few of them need waits in no other outbox.
+pub fn to<'a>(
+    subscription: Subscription,
+    general: &'a Notification,
+    decision: &Decision,
+    rollout: &Rollout,
+) -> Cow<'a, Notification> {
+    match subscription {
+        Subscription::Traces if decision.ending.is_some() => {
+            let trace = Some(Box::new(trace(decision, rollout)));
+            Cow::Owned(Notification { trace, ..general.clone() })
+        }
+        Subscription::Thread if general.message.is_none() => match progress_message(decision, rollout) {
+            Some(progress) => Cow::Owned(Notification { message: Some(progress), ..general.clone() }),
+            None => Cow::Borrowed(general),
+        },
+        Subscription::Decisions
+        | Subscription::Messages
+        | Subscription::NeedsAPerson
+        | Subscription::Final
+        | Subscription::Thread
+        | Subscription::Incidents
+        | Subscription::Traces
+        | Subscription::Changes => Cow::Borrowed(general),
+    }
+}
+
 /// Returns the course of `rollout`, which has ended with `decision`.
-pub fn trace(decision: &Decision, rollout: &Rollout) -> RolloutTrace {
+fn trace(decision: &Decision, rollout: &Rollout) -> RolloutTrace {
     let (traceparent, has_steps) = match &rollout.task {
         Task::Roll { request } => (request.traceparent.clone(), true),
         Task::Guard { .. } => (None, false),
@@ -181,6 +211,39 @@ fn rolling_back_message(decision: &Decision, rollout: &Rollout) -> Message {
     }
 }
 
+/// Returns the message about a decision that only a thread tells; `None` if it is not worth a line.
+fn progress_message(decision: &Decision, rollout: &Rollout) -> Option<Message> {
+    let weight = decision.weight;
+    let word = match decision.kind {
+        DecisionKind::Start => "begins".to_owned(),
+        DecisionKind::Advance => format!("gets {weight} of the traffic"),
+        DecisionKind::Hold => "held".to_owned(),
+        DecisionKind::Resume => "goes on".to_owned(),
+        DecisionKind::Promote => "is being promoted".to_owned(),
+        DecisionKind::RollBack => "would be rolled back".to_owned(),
+        DecisionKind::Abort => "is being aborted".to_owned(),
+        DecisionKind::Approve => "was approved".to_owned(),
+        DecisionKind::Retry => "is tried again".to_owned(),
+        DecisionKind::GiveUp => "is being given up".to_owned(),
+        DecisionKind::Supersede => "was superseded".to_owned(),
+        DecisionKind::Refuse | DecisionKind::Finish => "has ended".to_owned(),
+        DecisionKind::Proceed | DecisionKind::Warn | DecisionKind::Withdraw => return None,
+    };
+    let now = match decision.ending {
+        None => format!("The canary has {weight} of the traffic."),
+        Some(_) => "This rollout has ended.".to_owned(),
+    };
+    Some(Message {
+        kind: MessageKind::Progress,
+        mood: Mood::Underway,
+        title: format!("{}: {} {word}", rollout.workload.cluster, rollout_title(rollout)),
+        why: decision.why.clone(),
+        now,
+        command: decision.ending.is_none().then(|| why_command(rollout)),
+        footer: footer(rollout),
+    })
+}
+
 /// Returns the command that answers the present hold.
 fn answer_command(rollout: &Rollout) -> String {
     let workload = &rollout.workload;
@@ -253,8 +316,11 @@ fn images(rollout: &Rollout) -> (Images, Images) {
     rollout.basis.as_ref().map(|basis| (basis.from.clone(), basis.to.clone())).unwrap_or_default()
 }
 
-/// Returns the workload's name with its change, as in `web v1 → v2`.
+/// Returns the workload's name with its change, as in `web v1 → v2`; the name alone before the preflight has told the change.
 fn rollout_title(rollout: &Rollout) -> String {
+    if rollout.basis.is_none() {
+        return rollout.workload.name.clone();
+    }
     let (from, to) = images(rollout);
     format!("{} {}", rollout.workload.name, change(&from, &to))
 }

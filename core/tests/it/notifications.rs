@@ -16,7 +16,7 @@ use serde_json::json;
 /// Returns the notifications that were sent to a sink so far.
 fn sent(story: &Story, to: &Sink) -> Vec<Notification> {
     let notification = |effect: &Effect| match &effect.act {
-        Act::People(Notify { sink, notification }) if sink == to => Some(notification.clone()),
+        Act::People(Notify { sink, notification, .. }) if sink == to => Some(Notification::clone(notification)),
         _ => None,
     };
     story.effects.iter().filter_map(notification).collect()
@@ -324,4 +324,91 @@ fn the_outbox_keeps_the_newest_16_notes_of_a_sink() {
     assert_eq!((waiting(&events()), waiting(&people())), (16, 1));
     let last = engine.state(&workload()).unwrap().rollout.as_ref().unwrap().history.len() - 1;
     assert!(outbox.last().unwrap().effect.id.to_string().ends_with(&format!(".d{last}.events")), "{outbox:#?}");
+}
+
+#[test]
+fn a_thread_gets_a_message_about_every_decision_that_people_may_follow() {
+    let thread = Sink { name: "deploys".to_owned(), subscription: Subscription::Thread };
+    let mut story = with_approval_told_to(vec![thread.clone(), people()]);
+    story.say("approve", json!({ "approval": "qa" }));
+    assert_eq!(story.run(3600), Some(Ending::Promoted));
+    let told: Vec<(MessageKind, String)> = sent(&story, &thread)
+        .into_iter()
+        .map(|notification| notification.message.unwrap())
+        .map(|message| (message.kind, message.title))
+        .collect();
+    let line = |kind, text: &str| (kind, format!("test: web v1 → v2 {text}"));
+    assert_eq!(told.first(), Some(&line(MessageKind::Progress, "begins")));
+    assert_eq!(told.last(), Some(&line(MessageKind::Final, "promoted")));
+    for expected in [
+        line(MessageKind::Progress, "gets 10 % of the traffic"),
+        line(MessageKind::NeedsAPerson, "held"),
+        line(MessageKind::Progress, "was approved"),
+        line(MessageKind::Progress, "is being promoted"),
+    ] {
+        assert!(told.contains(&expected), "{expected:?} in {told:#?}");
+    }
+    let kinds: Vec<MessageKind> =
+        sent(&story, &people()).into_iter().map(|notification| notification.message.unwrap().kind).collect();
+    assert_eq!(kinds, [MessageKind::NeedsAPerson, MessageKind::Final], "other sinks get none of them");
+}
+
+fn with_approval_told_to(sinks: Vec<Sink>) -> Story {
+    let mut story = Story::new(policy(json!({ "approval": [{ "name": "qa", "before": "promotion" }] })));
+    story.engine = story.engine.with_sinks(sinks);
+    story.request("v2");
+    story.run_until_held("approval qa is required before the promotion, and has not been given");
+    story
+}
+
+/// Returns the receipts of the waiting notifications.
+fn waiting_receipts(engine: &Engine) -> Vec<Option<String>> {
+    let outbox = &engine.state(&workload()).unwrap().outbox;
+    outbox
+        .iter()
+        .filter_map(|waiting| match &waiting.effect.act {
+            Act::People(Notify { receipt, .. }) => Some(receipt.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_sinks_receipt_comes_back_with_the_later_notifications_of_the_rollout_alone() {
+    let thread = Sink { name: "deploys".to_owned(), subscription: Subscription::Thread };
+    let mut story = Story::new(policy(json!({})));
+    story.engine = story.engine.with_sinks(Vec::new());
+    story.request("v2");
+    assert_eq!(story.run(60), None);
+    let mut engine = Engine::new("test".to_owned(), Vec::new(), Span::ZERO).with_sinks(vec![thread.clone()]);
+    engine.restore(story.engine.state(&workload()).unwrap().clone());
+    engine.step(story.command("pause", json!({})), story.now);
+    engine.step(story.command("resume", json!({})), story.now);
+    assert_eq!(waiting_receipts(&engine), [None, None]);
+
+    // The receipt of the first one reaches the second one, which waits, and the third one, which comes later.
+    let first = engine.state(&workload()).unwrap().outbox[0].effect.id.clone();
+    let outcome = Outcome::Sent { receipt: "C1/2".to_owned() };
+    engine.step(Event::Performed { workload: workload(), effect: first, outcome }, story.now);
+    engine.step(story.command("pause", json!({})), story.now);
+    let receipt = Some("C1/2".to_owned());
+    assert_eq!(waiting_receipts(&engine), [receipt.clone(), receipt]);
+
+    // It survives a restart, and another rollout has none.
+    let text = serde_json::to_string(engine.state(&workload()).unwrap()).unwrap();
+    let mut next = Engine::new("test".to_owned(), Vec::new(), Span::ZERO).with_sinks(vec![thread]);
+    next.restore(serde_json::from_str(&text).unwrap());
+    assert_eq!(next.state(&workload()), engine.state(&workload()));
+    let mut state = next.state(&workload()).unwrap().clone();
+    state.receipts.get_mut("deploys").unwrap().rollout.0 = "another".to_owned();
+    state.outbox.clear();
+    next.restore(state);
+    next.step(story.command("resume", json!({})), story.now);
+    assert_eq!(waiting_receipts(&next), [None]);
+
+    // A sink that is not configured any more leaves no receipt behind.
+    let mut without = Engine::new("test".to_owned(), Vec::new(), Span::ZERO);
+    without.restore(engine.state(&workload()).unwrap().clone());
+    without.step(story.command("resume", json!({})), story.now);
+    assert!(without.state(&workload()).unwrap().receipts.is_empty());
 }

@@ -27,9 +27,14 @@ impl NotificationSink for KubernetesEvents {
         Sink { name: "kubernetes-events".to_owned(), subscription: Subscription::Decisions }
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
-        let Some(note) = &notification.note else { return Ok(()) };
-        self.create(effect, note).await.map_err(|failure| match failure.kind {
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        _: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
+        let Some(note) = &notification.note else { return Ok(None) };
+        self.create(effect, note).await.map(|()| None).map_err(|failure| match failure.kind {
             FailureKind::Unavailable | FailureKind::Conflict => {
                 NotificationError::Later { after: None, message: failure.message }
             }

@@ -61,11 +61,16 @@ impl NotificationSink for CdEventsSink {
         Sink { name: self.name.clone(), subscription: Subscription::Changes }
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        _: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
         for event in events(effect, notification) {
             self.topic.write(&event.to_record(&effect.workload.to_string())).await.map_err(later)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn check(&self) -> Result<String, NotificationError> {

@@ -59,10 +59,9 @@ pub(super) struct Pace {
     pub(super) per_second: NonZeroU32,
 }
 
-/// A notification sink that is reached over HTTP.
-pub struct HttpSink {
+/// The requests to one service.
+pub(super) struct Connection {
     name: String,
-    provider: Box<dyn Provider>,
     client: reqwest::Client,
     limiter: DefaultDirectRateLimiter,
     clock: Arc<dyn Clock>,
@@ -71,12 +70,12 @@ pub struct HttpSink {
     not_before: Mutex<Instant>,
 }
 
-impl HttpSink {
-    /// Returns the sink of a provider.
+impl Connection {
+    /// Returns the connection of the sink `name`.
     ///
     /// # Errors
     /// [`SinkError::Client`] if the HTTP client can't be created.
-    pub(super) fn new(name: &str, provider: impl Provider + 'static, pace: Pace) -> Result<HttpSink, SinkError> {
+    pub(super) fn new(name: &str, pace: Pace) -> Result<Connection, SinkError> {
         let client = bellwether_tools::http::client()
             .timeout(pace.timeout.to_std())
             .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
@@ -85,21 +84,36 @@ impl HttpSink {
             .build()
             .map_err(|error| SinkError::Client(error.without_url().to_string()))?;
         let limiter = RateLimiter::direct(Quota::per_second(pace.per_second).allow_burst(NonZeroU32::MIN));
-        let (name, provider) = (name.to_owned(), Box::new(provider));
-        Ok(HttpSink {
-            name,
-            provider,
-            client,
-            limiter,
-            clock: Arc::new(SystemClock),
-            not_before: Mutex::new(Instant::now()),
-        })
+        let (name, not_before) = (name.to_owned(), Mutex::new(Instant::now()));
+        Ok(Connection { name, client, limiter, clock: Arc::new(SystemClock), not_before })
     }
 
-    /// Returns the request for a notification, for tests of its body.
-    #[cfg(test)]
-    pub(super) fn letter(&self, effect: &Effect, notification: &Notification, now: Timestamp) -> Option<Letter> {
-        self.provider.letter(effect, notification, now)
+    /// Returns the name of the sink.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the service takes a further request.
+    async fn until_ready(&self) {
+        let not_before = *self.not_before();
+        tokio::time::sleep_until(not_before).await;
+        self.limiter.until_ready().await;
+    }
+
+    /// Sends a request when the service takes one, and returns its answer if it is a success. `secrets` are left out of the error.
+    ///
+    /// # Errors
+    /// The error of the answer, or [`NotificationError::Later`] without one.
+    pub(super) async fn post(&self, letter: Letter, secrets: &[&SecretString]) -> Result<Response, NotificationError> {
+        self.until_ready().await;
+        self.post_now(letter, secrets).await
+    }
+
+    async fn post_now(&self, letter: Letter, secrets: &[&SecretString]) -> Result<Response, NotificationError> {
+        let Letter { url, headers, body } = letter;
+        let request = self.client.post(url.expose_secret()).headers(headers);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        self.success(self.answer(request).await?, secrets).await
     }
 
     /// Locks the instant. Poisoning is harmless: the value is a plain `Instant`.
@@ -114,69 +128,98 @@ impl HttpSink {
         })
     }
 
-    /// Returns the error of an answer; `None` if it is a success.
-    async fn error_of(&self, answer: Response) -> Option<NotificationError> {
+    /// Returns an answer that is a success.
+    ///
+    /// # Errors
+    /// The meaning of another answer.
+    async fn success(&self, answer: Response, secrets: &[&SecretString]) -> Result<Response, NotificationError> {
         let status = answer.status();
         if status.is_success() {
-            return None;
+            return Ok(answer);
         }
         let after = retry_after(answer.headers(), self.clock.now());
-        let message = format!("{} answered {status}: {}", self.name, self.shown(&beginning(answer).await));
+        let message = format!("{} answered {status}: {}", self.name, shown(&beginning(answer).await, secrets));
         let is_later = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if !is_later && !status.is_server_error() {
-            return Some(NotificationError::Refused(message));
+            return Err(NotificationError::Refused(message));
         }
         if let Some(after) = after {
             *self.not_before() = Instant::now() + after.min(MAX_PAUSE).to_std();
         }
-        Some(NotificationError::Later { after, message })
+        Err(NotificationError::Later { after, message })
     }
+}
 
-    /// Returns the beginning of an answer as an error message may show it: without the provider's secrets, as the message goes
-    /// into the log and the journal.
-    fn shown(&self, answer: &str) -> String {
-        let mut shown = answer.to_owned();
-        for secret in self.provider.secrets() {
-            let secret = secret.expose_secret();
-            let path = Url::parse(secret).ok().map(|url| url.path().to_owned());
-            for part in [Some(secret.to_owned()), path].into_iter().flatten() {
-                if part.len() >= MIN_SECRET_BYTES {
-                    shown = shown.replace(&part, "(not shown)");
-                }
+/// Returns the beginning of an answer as an error message may show it: without the secrets, as the message goes into the log and the
+/// journal.
+fn shown(answer: &str, secrets: &[&SecretString]) -> String {
+    let mut shown = answer.to_owned();
+    for secret in secrets {
+        let secret = secret.expose_secret();
+        let path = Url::parse(secret).ok().map(|url| url.path().to_owned());
+        for part in [Some(secret.to_owned()), path].into_iter().flatten() {
+            if part.len() >= MIN_SECRET_BYTES {
+                shown = shown.replace(&part, "(not shown)");
             }
         }
-        text::fitted(shown.trim(), MAX_SHOWN_CHARS, text::utf16, text::plain)
+    }
+    text::fitted(shown.trim(), MAX_SHOWN_CHARS, text::utf16, text::plain)
+}
+
+/// A notification sink that is reached over HTTP by one request for each notification.
+pub struct HttpSink {
+    connection: Connection,
+    provider: Box<dyn Provider>,
+}
+
+impl HttpSink {
+    /// Returns the sink of a provider.
+    ///
+    /// # Errors
+    /// [`SinkError::Client`] if the HTTP client can't be created.
+    pub(super) fn new(name: &str, provider: impl Provider + 'static, pace: Pace) -> Result<HttpSink, SinkError> {
+        Ok(HttpSink { connection: Connection::new(name, pace)?, provider: Box::new(provider) })
+    }
+
+    /// Returns the request for a notification, for tests of its body.
+    #[cfg(test)]
+    pub(super) fn letter(&self, effect: &Effect, notification: &Notification, now: Timestamp) -> Option<Letter> {
+        self.provider.letter(effect, notification, now)
     }
 }
 
 #[async_trait]
 impl NotificationSink for HttpSink {
     fn sink(&self) -> Sink {
-        Sink { name: self.name.clone(), subscription: self.provider.subscription() }
+        Sink { name: self.connection.name.clone(), subscription: self.provider.subscription() }
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
-        let not_before = *self.not_before();
-        tokio::time::sleep_until(not_before).await;
-        self.limiter.until_ready().await;
-        let Some(Letter { url, headers, body }) = self.provider.letter(effect, notification, self.clock.now()) else {
-            return Ok(());
-        };
-        let request = self.client.post(url.expose_secret()).headers(headers);
-        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
-        self.error_of(self.answer(request).await?).await.map_or(Ok(()), Err)
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        _: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
+        self.connection.until_ready().await;
+        let letter = self.provider.letter(effect, notification, self.connection.clock.now());
+        if let Some(letter) = letter {
+            self.connection.post_now(letter, &self.provider.secrets()).await?;
+        }
+        Ok(None)
     }
 
     async fn check(&self) -> Result<String, NotificationError> {
+        let Connection { client, .. } = &self.connection;
         match self.provider.inquiry() {
             Inquiry::Confirms(Letter { url, headers, .. }) => {
-                let answer = self.answer(self.client.get(url.expose_secret()).headers(headers)).await?;
-                self.error_of(answer).await.map_or(Ok("its service accepts the settings".to_owned()), Err)
+                let answer = self.connection.answer(client.get(url.expose_secret()).headers(headers)).await?;
+                self.connection.success(answer, &self.provider.secrets()).await?;
+                Ok("its service accepts the settings".to_owned())
             }
             Inquiry::Reaches(url) => {
                 let host = Url::parse(url.expose_secret()).ok().map(|url| url.origin().ascii_serialization());
                 let host = host.unwrap_or_default();
-                self.answer(self.client.head(&host)).await?;
+                self.connection.answer(client.head(&host)).await?;
                 Ok(format!("{host} answers"))
             }
         }
@@ -184,14 +227,19 @@ impl NotificationSink for HttpSink {
 }
 
 /// Reads an answer up to [`MAX_ANSWER_BYTES`].
-async fn beginning(mut answer: Response) -> String {
+async fn beginning(answer: Response) -> String {
+    String::from_utf8_lossy(&read(answer, MAX_ANSWER_BYTES).await).into_owned()
+}
+
+/// Reads an answer up to `most` bytes.
+pub(super) async fn read(mut answer: Response, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while bytes.len() < MAX_ANSWER_BYTES
+    while bytes.len() < most
         && let Ok(Some(chunk)) = answer.chunk().await
     {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER_BYTES - bytes.len())]);
+        bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// Returns the time to wait from `Retry-After`, which has seconds or a date (RFC 9110, 10.2.3). Discord sends decimals.

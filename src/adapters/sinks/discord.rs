@@ -122,6 +122,7 @@ fn colour(mood: Mood) -> u32 {
         Mood::Asking => 0xd2_99_22,
         Mood::Bad => 0xda_36_33,
         Mood::Blind => 0x30_36_3d,
+        Mood::Underway => 0x1f_6f_eb,
     }
 }
 

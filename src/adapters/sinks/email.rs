@@ -253,10 +253,15 @@ impl NotificationSink for EmailSink {
         Sink { name: self.name.clone(), subscription: Subscription::from(self.receives) }
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
-        let Some(message) = &notification.message else { return Ok(()) };
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        _: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
+        let Some(message) = &notification.message else { return Ok(None) };
         let mail = self.mail(effect, message).map_err(|error| NotificationError::Refused(error.to_string()))?;
-        self.answer(self.transport.send(mail)).await.map(drop)
+        self.answer(self.transport.send(mail)).await.map(|_| None)
     }
 
     async fn check(&self) -> Result<String, NotificationError> {

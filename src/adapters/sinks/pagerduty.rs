@@ -125,7 +125,7 @@ fn payload(effect: &Effect, notification: &Notification, message: &Message) -> V
 
 fn severity(mood: Mood) -> &'static str {
     match mood {
-        Mood::Good => "info",
+        Mood::Good | Mood::Underway => "info",
         Mood::Asking | Mood::Blind => "warning",
         Mood::Bad => "error",
     }

@@ -74,7 +74,7 @@ impl HttpSinkOptions for Options {
 }
 
 /// Returns the message in Block Kit. `text` is shown in phone notifications and by clients without blocks.
-fn render(effect: &EffectId, workload: &Workload, message: &Message) -> Value {
+pub(super) fn render(effect: &EffectId, workload: &Workload, message: &Message) -> Value {
     let Message { kind: _, mood, title, why, now, command, footer } = message;
     let title = format!("{} {title}", mark(*mood));
     let header = fitted(&title, MAX_HEADER_CHARS, utf16, plain);
@@ -93,12 +93,12 @@ fn render(effect: &EffectId, workload: &Workload, message: &Message) -> Value {
     json!({ "text": part(&title), "blocks": blocks })
 }
 
-fn section(text: &str) -> Value {
+pub(super) fn section(text: &str) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text } })
 }
 
 /// Returns a text for a section, with room for a label and an effect's id. The three characters that are markup in Slack are
 /// escaped, so that an error message with `<!channel>` notifies no one.
-fn part(text: &str) -> String {
+pub(super) fn part(text: &str) -> String {
     fitted(text, MAX_SECTION_CHARS - 400, utf16, escaped)
 }

@@ -111,7 +111,7 @@ fn colour(mood: Mood) -> &'static str {
         Mood::Good => "Good",
         Mood::Asking => "Warning",
         Mood::Bad => "Attention",
-        Mood::Blind => "Default",
+        Mood::Blind | Mood::Underway => "Default",
     }
 }
 

@@ -122,7 +122,7 @@ fn effect(workload: &str, notification: &Notification) -> Effect {
         id: EffectId(format!("{}.d7.x", notification.key)),
         rollout: notification.key.clone(),
         workload: workload.parse::<Workload>().unwrap(),
-        act: Act::People(Notify { sink, notification: notification.clone() }),
+        act: Act::People(Notify { sink, notification: Box::new(notification.clone()), receipt: None }),
     }
 }
 

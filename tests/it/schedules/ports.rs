@@ -85,10 +85,15 @@ impl NotificationSink for FaultyPort {
         self.world.sink()
     }
 
-    async fn send(&self, effect: &Effect, notification: &Notification) -> Result<(), NotificationError> {
+    async fn send(
+        &self,
+        effect: &Effect,
+        notification: &Notification,
+        receipt: Option<&str>,
+    ) -> Result<Option<String>, NotificationError> {
         match self.before().await {
             Some(failure) => Err(NotificationError::Later { after: None, message: failure.message }),
-            None => self.world.send(effect, notification).await,
+            None => self.world.send(effect, notification, receipt).await,
         }
     }
 }
@@ -102,7 +107,7 @@ impl NotificationSink for AwaySink {
         Sink { name: "memory".to_owned(), subscription: Subscription::Messages }
     }
 
-    async fn send(&self, _: &Effect, _: &Notification) -> Result<(), NotificationError> {
+    async fn send(&self, _: &Effect, _: &Notification, _: Option<&str>) -> Result<Option<String>, NotificationError> {
         Err(NotificationError::Later { after: None, message: "503 Service Unavailable".to_owned() })
     }
 }

@@ -43,6 +43,6 @@ fn effect(id: &str) -> Effect {
         id: EffectId(id.to_owned()),
         rollout: key,
         workload: "prod/demo/Deployment/web".parse().unwrap(),
-        act: Act::People(Notify { sink, notification }),
+        act: Act::People(Notify { sink, notification: Box::new(notification), receipt: None }),
     }
 }

@@ -66,7 +66,7 @@ fn effect(notification: &Notification) -> Effect {
         id: EffectId(format!("{}.d7.events", notification.key)),
         rollout: notification.key.clone(),
         workload: workload(),
-        act: Act::People(Notify { sink, notification: notification.clone() }),
+        act: Act::People(Notify { sink, notification: Box::new(notification.clone()), receipt: None }),
     }
 }
 

@@ -50,7 +50,7 @@ fn effect(decision: u32, message: &Message) -> (Effect, Notification) {
         id: EffectId(format!("{rollout}.d{decision}.sre")),
         rollout,
         workload: "prod/shop/Deployment/web".parse().unwrap(),
-        act: Act::People(Notify { sink, notification: told.clone() }),
+        act: Act::People(Notify { sink, notification: Box::new(told.clone()), receipt: None }),
     };
     (effect, told)
 }
@@ -133,10 +133,10 @@ async fn a_message_is_one_mail_to_all_and_a_repetition_and_the_rollout_are_known
     assert_eq!(sink.check().await.unwrap(), format!("127.0.0.1:{} answers and accepts the settings", server.port));
     for decision in [7, 7, 8] {
         let (effect, told) = effect(decision, &message("now"));
-        sink.send(&effect, &told).await.unwrap();
+        sink.send(&effect, &told, None).await.unwrap();
     }
     let (effect, told) = effect(9, &message(""));
-    sink.send(&effect, &Notification { message: None, ..told }).await.unwrap();
+    sink.send(&effect, &Notification { message: None, ..told }, None).await.unwrap();
     let took = server.took();
     assert_eq!(took.len(), 3, "one without a message is none");
     for mail in &took {
@@ -154,7 +154,7 @@ async fn a_message_is_one_mail_to_all_and_a_repetition_and_the_rollout_are_known
 #[tokio::test]
 async fn an_answer_says_whether_a_later_attempt_can_succeed() {
     let told = effect(1, &message("now"));
-    let send = async |sink: &dyn NotificationSink| sink.send(&told.0, &told.1).await.unwrap_err();
+    let send = async |sink: &dyn NotificationSink| sink.send(&told.0, &told.1, None).await.unwrap_err();
     for (answer, is_later, part) in [
         ("451 mailbox busy", true, "mailbox busy"),
         ("550 no such sender", false, "no such sender"),

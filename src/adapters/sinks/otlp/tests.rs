@@ -53,7 +53,7 @@ fn body(traceparent: Option<&str>, outcome: &str) -> Value {
         id: EffectId("web-0123456789.d4.tempo".to_owned()),
         rollout: notification.key.clone(),
         workload: "prod/shop/Deployment/web".parse::<Workload>().unwrap(),
-        act: Act::People(Notify { sink, notification: notification.clone() }),
+        act: Act::People(Notify { sink, notification: Box::new(notification.clone()), receipt: None }),
     };
     request(&effect, &notification, notification.trace.as_deref().unwrap())
 }

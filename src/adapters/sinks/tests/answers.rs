@@ -77,7 +77,7 @@ async fn serve(State((answer, got)): State<(Answer, Arc<Mutex<Vec<Got>>>)>, requ
 /// Sends the opening of an incident to a sink.
 async fn send(sink: &HttpSink) -> Result<(), NotificationError> {
     let told = notification(IncidentChange::Open, "error-rate 5 % > 1 %");
-    sink.send(&effect("prod/shop/Deployment/web", &told), &told).await
+    sink.send(&effect("prod/shop/Deployment/web", &told), &told, None).await.map(drop)
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn each_request_goes_to_its_address_with_its_key() {
     let closed = notification(IncidentChange::Resolve, "it goes on");
     for (_, sink) in sinks_at(&stand_in.url, "5s") {
         send(&sink).await.unwrap();
-        sink.send(&effect("prod/shop/Deployment/web", &closed), &closed).await.unwrap();
+        sink.send(&effect("prod/shop/Deployment/web", &closed), &closed, None).await.unwrap();
     }
     let got = stand_in.got();
     let paths: Vec<String> = got.iter().map(|got| format!("{} {}", got.method, got.path)).collect();
@@ -206,7 +206,7 @@ async fn a_notification_without_a_message_is_no_request() {
     (told.message, told.incident, told.trace) = (None, None, None);
     for (provider, sink) in sinks_at(&stand_in.url, "5s") {
         if provider != "http" {
-            sink.send(&effect("prod/shop/Deployment/web", &told), &told).await.unwrap();
+            sink.send(&effect("prod/shop/Deployment/web", &told), &told, None).await.unwrap();
         }
     }
     assert_eq!(stand_in.got().len(), 0);
