@@ -1,7 +1,7 @@
 //! The daemon: the partitions that this process owns, and the routing of inputs to their shards.
 //!
 //! It decides nothing about rollouts. It opens a [`Shard`] for each assigned partition, passes on the inputs of the adapters, and asks
-//! the sampler for counts at every tick of one grid that all rollouts share.
+//! the sampler for counts at every turn of the rollouts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::journal::partition_of;
 use crate::metrics;
 use crate::ports::{BlockSource, Partition, StatusSource, Wake};
-use crate::sampling::next_tick;
+use crate::sampling::{Turn, Turns};
 use crate::shard::{Shard, ShardEnd, ShardInput, Shared};
 use crate::supervise::{self, Tasks};
 
@@ -81,10 +81,11 @@ pub struct Parts {
     pub stop: CancellationToken,
 }
 
-/// The times at which counters are read: the same for every rollout, so that one query serves all of them.
+/// The times at which counters are read: the same for up to a thousand rollouts, so that one query serves all of them
+/// ([`crate::sampling::turns`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Grid {
-    /// The time between two ticks.
+    /// The time between two readings of a rollout.
     pub interval: Span,
     /// The age at which counters are read, because a scrape and its ingestion take time.
     pub lag: Span,
@@ -129,7 +130,7 @@ impl OpenShard {
             | ShardInput::Blocks(_)
             | ShardInput::Performed(_)
             | ShardInput::Policies(_)
-            | ShardInput::Watches(_) => self.backlog.push_back(input),
+            | ShardInput::Watches(..) => self.backlog.push_back(input),
         }
     }
 
@@ -190,7 +191,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
                 let reloaded = policies.borrow_and_update().clone();
                 daemon.reload(&reloaded);
             }
-            Some(reply) = asked.recv() => daemon.watches(reply),
+            Some((turn, reply)) = asked.recv() => daemon.watches(turn, reply),
             Some(counted) = blocks.recv() => daemon.measured(counted),
             ended = daemon.ended() => if let Err(error) = daemon.close(ended) { break Err(error) },
             ended = tasks.ended() => break Err(ended.into()),
@@ -336,16 +337,16 @@ impl Daemon {
         }
     }
 
-    /// Collects the watches of every shard, without waiting in the event loop. A shard that is busy with its journal for
+    /// Collects the watches of a turn from every shard, without waiting in the event loop. A shard that is busy with its journal for
     /// longer than [`WATCH_PATIENCE`] is left out of this tick; its next block covers the time since its last one.
-    fn watches(&self, reply: oneshot::Sender<Vec<Watch>>) {
+    fn watches(&self, turn: Turn, reply: oneshot::Sender<Vec<Watch>>) {
         let answers: FuturesUnordered<_> = self
             .shards
             .iter()
             .map(|(partition, shard)| {
                 let (partition, inbox) = (*partition, shard.inbox.clone());
                 async move {
-                    let watches = tokio::time::timeout(WATCH_PATIENCE, watches_of(&inbox)).await;
+                    let watches = tokio::time::timeout(WATCH_PATIENCE, watches_of(&inbox, turn)).await;
                     if watches.is_err() {
                         tracing::warn!(
                             partition,
@@ -419,36 +420,37 @@ impl Daemon {
     }
 }
 
-/// Returns the watches of a shard; `None` if it has ended.
-async fn watches_of(inbox: &mpsc::Sender<ShardInput>) -> Option<Vec<Watch>> {
+/// Returns the watches of a turn in a shard; `None` if it has ended.
+async fn watches_of(inbox: &mpsc::Sender<ShardInput>, turn: Turn) -> Option<Vec<Watch>> {
     let (ask, answered) = oneshot::channel();
-    inbox.send(ShardInput::Watches(ask)).await.ok()?;
+    inbox.send(ShardInput::Watches(turn, ask)).await.ok()?;
     answered.await.ok()
 }
 
-/// Asks for the watches at every tick of the grid, and passes on the blocks that were counted. A tick that lies in the
-/// future because the clock was turned back meanwhile is left out, and so is one in which the source panics.
+/// Asks for the watches of every turn, and passes on the blocks that were counted. A turn that lies in the future because the
+/// clock was turned back meanwhile is left out, and so is one in which the source panics.
 async fn sample(
     mut counts: Box<dyn BlockSource>,
     grid: Grid,
     clock: Arc<dyn Clock>,
-    ask: mpsc::Sender<oneshot::Sender<Vec<Watch>>>,
+    ask: mpsc::Sender<(Turn, oneshot::Sender<Vec<Watch>>)>,
     measured: mpsc::UnboundedSender<Vec<(Workload, Block)>>,
 ) {
+    let mut turns = Turns::new(grid.interval);
     loop {
-        let tick = next_tick(clock.now(), grid.interval);
+        let (tick, turn) = turns.next(clock.now());
         clock.sleep_until(tick).await;
         if clock.now() < tick {
             continue;
         }
         let (send, watches) = oneshot::channel();
-        if ask.send(send).await.is_err() {
+        if ask.send((turn, send)).await.is_err() {
             return;
         }
         let Ok(watches) = watches.await else { continue };
         let at = grid.lag.before(tick);
         let span = tracing::debug_span!("tick", %at, watches = watches.len());
-        metrics::watches(watches.len());
+        metrics::watches(turns.note(turn, watches.len()));
         let mut hand = |blocks: Vec<(Workload, Block)>| {
             let is_counted = |block: &Block| block.metrics.values().any(|sample| !matches!(sample, Sample::Gap(_)));
             if blocks.iter().any(|(_, block)| is_counted(block)) {

@@ -50,6 +50,7 @@
 
 pub mod options;
 pub mod ticks;
+pub mod turns;
 mod count;
 pub mod promql;
 pub mod plan;
@@ -74,4 +75,5 @@ pub(crate) mod tests;
 
 pub use options::Options;
 pub use sampler::Sampler;
-pub use ticks::{grid, next_tick};
+pub use ticks::grid;
+pub use turns::{Turn, Turns};

@@ -34,6 +34,7 @@ use crate::perform::{Executor, Job, JobReport, Lanes};
 use crate::ports::{
     Batch, Delivery, Epoch, EventRecord, Journal, JournalError, Journals, Partition, PodTemplate, Receipt, Rekeyed,
 };
+use crate::sampling::Turn;
 use crate::show::StatusBoard;
 
 mod answers;
@@ -66,8 +67,8 @@ pub enum ShardInput {
     Policies(Vec<Policy>),
     /// The report that every change of the cluster up to this time was sent.
     Sighted(Timestamp),
-    /// A request for the measurements that the shard's rollouts need.
-    Watches(oneshot::Sender<Vec<Watch>>),
+    /// A request for the measurements that the shard's rollouts need in a turn.
+    Watches(Turn, oneshot::Sender<Vec<Watch>>),
 }
 
 impl ShardInput {
@@ -306,9 +307,9 @@ impl Shard {
                     self.shared.blank.set_policies(policies);
                     rest.extend(self.uncovered());
                 }
-                ShardInput::Watches(reply) => {
+                ShardInput::Watches(turn, reply) => {
                     // The sampler is gone if the daemon is stopping.
-                    let _ = reply.send(self.watches());
+                    let _ = reply.send(self.watches(turn));
                 }
                 ShardInput::Blocks(blocks) => self.blocks.extend(blocks),
                 ShardInput::Sighted(at) => self.ledger.sighted(at),
@@ -330,13 +331,12 @@ impl Shard {
         rest
     }
 
-    /// Returns the measurements that are needed. The next block of a workload whose last one waits could begin before the end of
+    /// Returns the measurements that are needed in a turn. The next block of a workload whose last one waits could begin before the end of
     /// that one, so it is not asked for.
-    fn watches(&self) -> Vec<Watch> {
+    fn watches(&self, turn: Turn) -> Vec<Watch> {
         let waiting: BTreeSet<&Workload> = self.blocks.iter().map(|(workload, _)| workload).collect();
-        let mut watches = self.ledger.engine().watches();
-        watches.retain(|watch| !waiting.contains(&watch.workload));
-        watches
+        let is_due = |workload: &Workload| turn.includes(workload) && !waiting.contains(workload);
+        self.ledger.engine().watches_of(&is_due)
     }
 
     fn step(
@@ -358,7 +358,7 @@ impl Shard {
                     continue;
                 }
                 ShardInput::Event { event, templates } => (*event, templates),
-                ShardInput::Policies(_) | ShardInput::Watches(_) | ShardInput::Sighted(_) | ShardInput::Blocks(_) => {
+                ShardInput::Policies(_) | ShardInput::Watches(..) | ShardInput::Sighted(_) | ShardInput::Blocks(_) => {
                     continue;
                 }
             };

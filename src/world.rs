@@ -5,7 +5,7 @@
 //! image's tag says how they end: `err8` for 8 % of errors, `err0.5` for half a percent, `slow` for a p95 of 7 s, `late` for
 //! 30 % of errors once the version serves all of the traffic. A random generator with a fixed seed spreads them over the pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ use crate::ports::{
 
 /// The length of each block of the past that [`QueryProbe::probe`] learns from.
 const BLOCK: Span = Span::from_secs(15);
+/// The time for which the last reading of a workload is kept.
+const KEPT: Span = Span::from_secs(600);
 /// The interval at which [`MemoryWorld::watch`] looks for changes.
 const WATCH_INTERVAL: Span = Span::from_secs(1);
 
@@ -207,14 +209,15 @@ impl BlockSource for MemoryWorld {
         let mut inner = self.lock();
         let mut blocks = Vec::new();
         for watch in watches {
-            let before = watch.last.or_else(|| inner.last.get(&watch.workload).copied());
+            let known = inner.last.get(&watch.workload).copied().filter(|last| *last >= watch.since);
+            let before = watch.last.or(known);
             inner.last.insert(watch.workload.clone(), at);
             if let Some(from) = before.filter(|from| *from < at) {
                 blocks.push((watch.workload.clone(), inner.block(watch, from, at)));
             }
         }
-        let watched: BTreeSet<&Workload> = watches.iter().map(|watch| &watch.workload).collect();
-        inner.last.retain(|workload, _| watched.contains(workload));
+        // A further turn may have watches of its own.
+        inner.last.retain(|_, last| Span::between(*last, at) <= KEPT);
         drop(inner);
         hand(blocks);
     }

@@ -241,7 +241,7 @@ fn measure(workloads: usize) -> anyhow::Result<()> {
             most,
             (after.cpu - before.cpu) / seconds,
             (after.queries - before.queries) / seconds,
-            (after.tick - before.tick) / f64::from(TICKS),
+            (after.tick - before.tick) / (after.ticks - before.ticks),
             (after.journal - before.journal) / f64::from(TICKS) / workloads as f64,
             (after.compressed - before.compressed) / f64::from(TICKS) / workloads as f64,
             restored.as_secs_f64(),
@@ -411,8 +411,10 @@ struct Snapshot {
     /// CPU time of all threads but the world's, in seconds.
     cpu: f64,
     queries: f64,
-    /// Time of all ticks of the sampler, in seconds.
+    /// Time of all ticks of the sampler, in seconds; each reads the rollouts of one turn.
     tick: f64,
+    /// Number of these ticks.
+    ticks: f64,
     /// Bytes that were committed to the journal.
     journal: f64,
     /// The same, compressed.
@@ -430,6 +432,7 @@ impl Snapshot {
             cpu: threads.iter().filter(|(name, _)| name != "world").map(|(_, seconds)| seconds).sum(),
             queries: value("bellwether_promql_duration_seconds_count")?,
             tick: value("bellwether_sampler_tick_duration_seconds_sum")?,
+            ticks: value("bellwether_sampler_tick_duration_seconds_count")?,
             journal: written.bytes.load(Ordering::Relaxed) as f64,
             compressed: written.compressed.load(Ordering::Relaxed) as f64,
         })

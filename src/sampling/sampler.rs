@@ -50,8 +50,8 @@ impl Sampler {
     }
 
     /// Reads the counters as of `at` (see [`super::ticks::grid`]) and returns the blocks that end there, by workload.
-    /// The first reading of a watch gives no block: its first block starts there. States of workloads without a watch
-    /// are dropped.
+    /// The first reading of a watch gives no block: its first block starts there. States of workloads that had no watch for two
+    /// intervals are dropped.
     pub async fn tick(&mut self, watches: &[Watch], at: Timestamp) -> Vec<(Workload, Block)> {
         let metrics = self.metrics.clone();
         let mut blocks = Vec::new();
@@ -62,7 +62,9 @@ impl Sampler {
     /// Does the work of [`Sampler::tick`], and hands over the blocks of each group as soon as the group is read.
     async fn read(&mut self, metrics: &dyn Metrics, watches: &[Watch], at: Timestamp, hand: &mut HandBlocks<'_>) {
         let by_workload: BTreeMap<&Workload, &Watch> = watches.iter().map(|watch| (&watch.workload, watch)).collect();
-        self.states.retain(|workload, _| by_workload.contains_key(workload));
+        // Each turn of an interval has watches of its own.
+        let recent = (self.options.interval + self.options.interval).before(at);
+        self.states.retain(|workload, state| state.is_kept(recent) || by_workload.contains_key(workload));
         let mut pending = Vec::new();
         for (workload, watch) in by_workload {
             match BlockStart::of(watch, self.states.remove(workload), at) {

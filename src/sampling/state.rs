@@ -30,6 +30,13 @@ pub struct SamplerState {
     pub families: BTreeMap<Arc<Family>, FamilyState>,
 }
 
+impl SamplerState {
+    /// Returns whether the watch was read or reported at `since` or later.
+    pub fn is_kept(&self, since: Timestamp) -> bool {
+        self.last_read >= since || self.reported >= Some(since)
+    }
+}
+
 /// The last reading of one family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FamilyState {

@@ -12,9 +12,3 @@ pub fn grid(now: Timestamp, interval: Span, lag: Span) -> (Timestamp, Timestamp)
     let tick = Timestamp::from_millisecond(tick.as_millisecond()).unwrap_or(tick);
     (tick, lag.before(tick))
 }
-
-/// Returns the first tick after `now`.
-pub fn next_tick(now: Timestamp, interval: Span) -> Timestamp {
-    // With an interval of 0 the next tick would be `now` itself.
-    interval.max(Span::from_millis(1)).after(grid(now, interval, Span::ZERO).0)
-}

@@ -185,15 +185,21 @@ impl Engine {
         self.states.values().map(|state| &**state)
     }
 
-    /// Returns the measurements that are needed at the next tick.
+    /// Returns the measurements that are needed of all workloads.
     pub fn watches(&self) -> Vec<Watch> {
+        self.watches_of(&|_| true)
+    }
+
+    /// Returns the measurements that are needed of the workloads for which `is_due` holds.
+    pub fn watches_of(&self, is_due: &dyn Fn(&Workload) -> bool) -> Vec<Watch> {
         // The rollouts of one policy share its metrics, which are the larger part of a watch.
         let mut shared: BTreeMap<*const Policy, Arc<BTreeMap<String, Metric>>> = BTreeMap::new();
         let mut metrics = |policy: &Arc<Policy>| {
             let measured = || Arc::new(policy.measured_metrics());
             Arc::clone(shared.entry(Arc::as_ptr(policy)).or_insert_with(measured))
         };
-        let watched = self.states.values().filter_map(|state| Some((state.active()?, state.status.as_ref()?)));
+        let active = self.states.values().filter_map(|state| Some((state.active()?, state.status.as_ref()?)));
+        let watched = active.filter(|(rollout, _)| is_due(&rollout.workload));
         watched.filter_map(|(rollout, status)| rollout.watch(status, &mut metrics)).collect()
     }
 

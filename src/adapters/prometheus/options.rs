@@ -32,7 +32,7 @@ pub struct Options {
     pub concurrency: usize,
     /// Largest number of queries started per second; at least 1.
     pub queries_per_second: u32,
-    /// Distance between two readings of the counters, on one grid for all rollouts.
+    /// Distance between two readings of the counters of a rollout.
     pub interval: Span,
     /// Age at which counters are read: at least the scrape interval plus the time until a sample is visible to queries
     /// (remote write, recording agents).
