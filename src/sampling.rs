@@ -57,6 +57,7 @@ pub mod plan;
 pub mod answers;
 pub mod directory;
 pub mod deadline;
+pub mod label_keys;
 pub mod native;
 pub mod snapshot;
 pub mod difference;

@@ -59,6 +59,23 @@ impl Labels {
         pairs.iter().map(move |(name, value)| (text(*name), text(*value)))
     }
 
+    /// Returns the address of the answer's texts, and the places of the values of the labels with these names among them; `None` if
+    /// there are more names than places. A label that is missing has the place [`u32::MAX`].
+    pub fn places<const N: usize>(&self, names: &[&str]) -> Option<(usize, [u32; N])> {
+        let mut places = [u32::MAX; N];
+        if names.len() > N {
+            return None;
+        }
+        let (first, count) = (self.place.first as usize, self.place.count as usize);
+        for (name, value) in self.answer.pairs.get(first..first + count).unwrap_or_default() {
+            let text = self.answer.texts.get(*name as usize).map_or("", |text| &**text);
+            for (place, _) in places.iter_mut().zip(names).filter(|(_, wanted)| **wanted == text) {
+                *place = *value;
+            }
+        }
+        Some((Arc::as_ptr(&self.answer).addr(), places))
+    }
+
     /// Returns a value that the points of one series in an answer have in common, for as long as one of them lives.
     pub fn identity(&self) -> (*const (), LabelPlace) {
         (Arc::as_ptr(&self.answer).cast(), self.place)

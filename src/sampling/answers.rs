@@ -4,15 +4,15 @@
 //! with an unusual name does not blind the others.
 #![expect(clippy::wildcard_enum_match_arm, reason = "matches one kind and treats all others alike")]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bellwether_core::measure::block::Gap;
 use bellwether_core::measure::watch::Watch;
 use bellwether_core::time::Timestamp;
 use futures::future::join_all;
 
+use super::label_keys::LabelKeys;
 use super::plan::{PromQuery, SeriesRequest, queries, service_owners};
-use super::snapshot::process_key;
 use crate::ports::{Metrics, MetricsError, PodDirectory, SeriesPoint};
 
 /// The largest number of splits of one query. Isolating one refused selector among the 500 of the largest query takes
@@ -66,12 +66,14 @@ impl Answers {
         for (request, watches) in requests {
             let SeriesRequest::Series(family, _) = request else { continue };
             let targets = SeriesRequest::Targets(family.source.clone());
-            let processes = |request, watch| -> BTreeSet<Vec<&str>> {
-                let points = self.points_if_asked(request, watch).and_then(Result::ok).unwrap_or_default();
-                points.into_iter().map(|point| process_key(&family.source, point)).collect()
+            let points = |request, watch| self.points_if_asked(request, watch).and_then(Result::ok).unwrap_or_default();
+            let mut keys = LabelKeys::new(family.source.process.iter().map(String::as_str));
+            let mut is_pushed = |watch: &&usize| {
+                let scraped: HashSet<usize> =
+                    points(&targets, **watch).into_iter().map(|point| keys.number(&point.labels).0).collect();
+                points(request, **watch).into_iter().any(|point| !scraped.contains(&keys.number(&point.labels).0))
             };
-            let is_pushed = |watch: &&usize| !processes(request, **watch).is_subset(&processes(&targets, **watch));
-            let pushed: Vec<usize> = watches.iter().filter(is_pushed).copied().collect();
+            let pushed: Vec<usize> = watches.iter().filter(&mut is_pushed).copied().collect();
             if !pushed.is_empty() {
                 newest.insert(SeriesRequest::Newest(family.clone()), pushed);
             }
@@ -151,9 +153,17 @@ impl SeriesFetcher<'_> {
             }
         }
         let mut by_watch: BTreeMap<usize, Vec<SeriesPoint>> = wanted.iter().map(|index| (*index, Vec::new())).collect();
-        for point in points {
-            let Some(key) = self.point_key(request, &point) else { continue };
-            for index in owners.get(&key).into_iter().flatten() {
+        let source = request.source();
+        let mut keys = LabelKeys::new(source.pod_labels().chain(source.owner_labels()));
+        // The watches of each combination of these labels.
+        let mut watches_of: Vec<&[usize]> = Vec::new();
+        for point in &points {
+            let (number, is_new) = keys.number(&point.labels);
+            if is_new {
+                let key = self.point_key(request, point);
+                watches_of.push(key.and_then(|key| owners.get(&key)).map_or(&[], Vec::as_slice));
+            }
+            for index in watches_of.get(number).copied().unwrap_or_default() {
                 by_watch.entry(*index).or_default().push(point.clone());
             }
         }

@@ -459,16 +459,21 @@ impl WatchTick<'_> {
             let is_cold = cold.is_some_and(|cold| cold.contains(process));
             if is_cold == (part == Part::Cold) { arms.of(process, class) } else { None }
         };
-        let counts: Vec<ArmCounts<'_>> = families
+        let counted = families
             .iter()
             .map(|family| match readings.get(family) {
                 Some(FamilyReading::Counted { labels, counts, idle, .. }) => {
-                    Ok(ArmCounts { labels, counts, idle, arm_of: &arm_of, arms_by_class: source.service.is_some() })
+                    Ok((labels, counts.iter().collect::<Vec<_>>(), idle))
                 }
                 Some(FamilyReading::NoStart { gap, .. } | FamilyReading::Unread(gap)) => Err(gap.clone()),
                 None => Err(Gap::NoBaseline),
             })
-            .collect::<Result<_, Gap>>()?;
+            .collect::<Result<Vec<_>, Gap>>()?;
+        let arms_by_class = source.service.is_some();
+        let counts: Vec<ArmCounts<'_>> = counted
+            .iter()
+            .map(|(labels, counts, idle)| ArmCounts { labels, counts, idle, arm_of: &arm_of, arms_by_class })
+            .collect();
         let all = counts.first().ok_or(Gap::NoBaseline)?;
         Ok(read(metric, all, counts.get(1)))
     }

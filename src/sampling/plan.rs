@@ -105,6 +105,18 @@ impl SeriesSource {
         Some(owner(namespace, value(label).unwrap_or_default()))
     }
 
+    /// Returns the labels that [`SeriesSource::owner_of`] reads.
+    pub fn owner_labels(&self) -> impl Iterator<Item = &str> {
+        let service = self.service.as_ref().map(|(label, _)| label.as_str());
+        let namespace = service.and(self.namespace.as_deref());
+        service.into_iter().chain(namespace)
+    }
+
+    /// Returns the labels that [`SeriesSource::pod_of`] reads.
+    pub fn pod_labels(&self) -> impl Iterator<Item = &str> {
+        self.namespace.as_deref().into_iter().chain([self.pod.as_str()])
+    }
+
     /// Returns whether the `up` series of the processes can be selected: pods by their names, a gateway by its matchers
     /// only.
     pub fn has_targets(&self) -> bool {

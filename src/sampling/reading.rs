@@ -29,7 +29,7 @@ pub struct ArmCounts<'a> {
     /// The family's class labels.
     pub labels: &'a [String],
     /// The counts or the gap of each process that was in sight, of both arms and of neither.
-    pub counts: &'a BTreeMap<Process, ProcessCounts>,
+    pub counts: &'a [(&'a Process, &'a ProcessCounts)],
     /// The processes that were scraped in the block and have no series of the family.
     pub idle: &'a BTreeSet<Process>,
     /// The assignment of processes and classes to arms.
@@ -48,7 +48,7 @@ impl ArmCounts<'_> {
     /// The first gap of a process of either arm.
     fn shares(&self) -> Result<Vec<(&Process, ArmReading, Share<'_>)>, Gap> {
         let mut shares = Vec::new();
-        for (process, counts) in self.counts {
+        for (process, counts) in self.counts.iter().copied() {
             let classes = match counts {
                 Ok(classes) => classes,
                 Err(gap) if (self.arm_of)(process, None).is_some() => return Err(gap.clone()),
@@ -85,6 +85,11 @@ impl ArmCounts<'_> {
             }
             other => other,
         }
+    }
+
+    /// Returns the counts of some processes; `own` is sorted.
+    fn only(&self, own: &[&Process]) -> Vec<(&Process, &ProcessCounts)> {
+        self.counts.iter().copied().filter(|(process, _)| own.binary_search(process).is_ok()).collect()
     }
 
     fn label_index(&self, label: &str) -> Option<usize> {
@@ -142,17 +147,15 @@ pub fn part_readings<K: Ord>(
         return BTreeMap::new();
     }
     let mut parts: BTreeMap<K, Vec<&Process>> = BTreeMap::new();
-    for process in all.counts.keys().filter(|process| (all.arm_of)(process, None) == Some(arm)) {
+    for process in
+        all.counts.iter().map(|(process, _)| *process).filter(|process| (all.arm_of)(process, None) == Some(arm))
+    {
         if let Some(part) = part(process) {
             parts.entry(part).or_default().push(process);
         }
     }
-    let only = |counts: &ArmCounts<'_>, own: &[&Process]| -> BTreeMap<Process, ProcessCounts> {
-        let counts = own.iter().filter_map(|process| counts.counts.get_key_value(*process));
-        counts.map(|(process, counts)| (process.clone(), counts.clone())).collect()
-    };
     let read = |own: &[&Process]| {
-        let (own_totals, own_hits) = (only(all, own), hits.map(|hits| only(hits, own)));
+        let (own_totals, own_hits) = (all.only(own), hits.map(|hits| hits.only(own)));
         let all = ArmCounts { counts: &own_totals, ..*all };
         let hits = hits.zip(own_hits.as_ref());
         let hits = hits.map(|(hits, counts)| ArmCounts { counts, ..*hits });

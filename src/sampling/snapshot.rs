@@ -4,13 +4,14 @@
 //! do not belong to the same histograms. A native histogram is converted to cumulative buckets.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bellwether_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::label_keys::LabelKeys;
 use super::native::{cumulative, edges};
 use super::plan::{BOUND, Family, MEMBERS, PART, SeriesSource};
 use crate::ports::SeriesPoint;
@@ -63,31 +64,15 @@ impl ClassLabels {
 
 /// The classes of an answer, each once: the processes of a workload have the same ones.
 #[derive(Default)]
-struct SharedClasses<'a> {
-    classes: HashSet<Class>,
-    /// Those of series, by their owner and the values of their class labels, which a series has without a copy.
-    of_series: HashMap<(Option<String>, Vec<&'a str>), Class>,
-}
+struct SharedClasses(HashSet<Class>);
 
-impl<'a> SharedClasses<'a> {
+impl SharedClasses {
     fn shared(&mut self, labels: ClassLabels) -> Class {
-        if let Some(class) = self.classes.get(&labels) {
+        if let Some(class) = self.0.get(&labels) {
             return class.clone();
         }
         let class = Class::from(labels);
-        self.classes.insert(class.clone());
-        class
-    }
-
-    /// Returns the class of a series; `labels` are the family's class labels.
-    fn of(&mut self, family: &Family, labels: &[String], point: &'a SeriesPoint) -> Class {
-        let owner = family.source.owner_of(|label| point.labels.get(label));
-        let key = (owner, labels.iter().map(|label| point.labels.get(label).unwrap_or_default()).collect());
-        if let Some(class) = self.of_series.get(&key) {
-            return class.clone();
-        }
-        let class = self.shared(class_of(family, labels, point));
-        self.of_series.insert(key, class.clone());
+        self.0.insert(class.clone());
         class
     }
 }
@@ -125,12 +110,7 @@ pub type Targets = Option<BTreeMap<Process, Target>>;
 
 /// Returns the process that a point comes from.
 pub fn process_of(source: &SeriesSource, point: &SeriesPoint) -> Process {
-    process_key(source, point).into_iter().map(str::to_owned).collect()
-}
-
-/// Returns the same as [`process_of`] without a copy: a process has many series in an answer.
-pub fn process_key<'a>(source: &SeriesSource, point: &'a SeriesPoint) -> Vec<&'a str> {
-    source.process.iter().map(|label| point.labels.get(label).unwrap_or_default()).collect()
+    source.process.iter().map(|label| point.labels.get(label).unwrap_or_default().to_owned()).collect()
 }
 
 fn class_of(family: &Family, labels: &[String], point: &SeriesPoint) -> ClassLabels {
@@ -154,12 +134,24 @@ impl Snapshot {
         if family.native {
             return read_native(family, labels, points);
         }
-        let mut cells: BTreeMap<Vec<&str>, BTreeMap<Class, Cell>> = BTreeMap::new();
-        let mut shared = SharedClasses::default();
+        let mut processes = LabelKeys::new(family.source.process.iter().map(String::as_str));
+        let mut keys = LabelKeys::new(labels.iter().map(String::as_str).chain(family.source.owner_labels()));
+        let (mut rows, mut classes): (Vec<Row>, Vec<ClassLabels>) = (Vec::new(), Vec::new());
         for point in points {
-            let own = cells.entry(process_key(&family.source, point)).or_default();
-            let class = shared.of(family, labels, point);
-            let cell = own.entry(class).or_insert(Cell { value: f64::NAN, members: 0 });
+            let (process, is_new) = processes.number(&point.labels);
+            if is_new {
+                rows.push(Row { process: process_of(&family.source, point), cells: Vec::new() });
+            }
+            let (class, is_new) = keys.number(&point.labels);
+            if is_new {
+                classes.push(class_of(family, labels, point));
+            }
+            let Some(row) = rows.get_mut(process) else { continue };
+            if row.cells.len() <= class {
+                row.cells.resize(classes.len(), None);
+            }
+            let Some(cell) = row.cells.get_mut(class) else { continue };
+            let cell = cell.get_or_insert(Cell { value: f64::NAN, members: 0 });
             if point.labels.contains(PART) {
                 // A value that is not a number becomes 0 members, which the difference reports as a vanished series.
                 cell.members = point.value as u64;
@@ -167,19 +159,8 @@ impl Snapshot {
                 cell.value = point.value;
             }
         }
-        let bound = labels.iter().position(|label| label == BOUND);
-        Snapshot(
-            cells
-                .into_iter()
-                .map(|(process, classes)| {
-                    let merged = match bound {
-                        Some(at) => merge_bounds(classes, at, &mut shared),
-                        None => Ok(classes),
-                    };
-                    (process.into_iter().map(str::to_owned).collect(), merged)
-                })
-                .collect(),
-        )
+        let columns = Columns::of(classes, labels.iter().position(|label| label == BOUND));
+        Snapshot(rows.into_iter().map(|row| (row.process, columns.cells(&row.cells))).collect())
     }
 
     /// Reads the answer to [`super::plan::SeriesRequest::PastSeries`]: the classes that each process had.
@@ -302,49 +283,83 @@ fn bound_text(edge: f64) -> String {
     if edge == f64::INFINITY { INFINITE.to_owned() } else { edge.to_string() }
 }
 
-/// Merges buckets with equal bounds that are spelled differently; `at` is the index of the bound among the class
-/// labels.
-///
-/// There are two causes. During an upgrade of Prometheus the series of the old spelling remains for five minutes beside
-/// the new one: that is one counter twice, and the larger value is the newer one. Two libraries in one process may also
-/// spell bounds differently: these are two counters, whose values are added. The numbers of series distinguish them,
-/// because every histogram has one `+Inf` bucket, which has only this spelling.
-///
-/// # Errors
-/// A bound that is not a number, a histogram without a `+Inf` bucket, or histograms with different buckets.
-fn merge_bounds(
-    classes: BTreeMap<Class, Cell>,
-    at: usize,
-    shared: &mut SharedClasses<'_>,
-) -> Result<BTreeMap<Class, Cell>, String> {
-    let mut merged: BTreeMap<Class, Vec<Cell>> = BTreeMap::new();
-    for (class, cell) in classes {
-        let Some(text) = class.values.get(at) else { continue };
-        let Some(bound) = parse_bound(text) else { return Err(format!("{text:?} is not a bucket's bound")) };
-        let class = if *text == bound_text(bound) {
-            class
-        } else {
-            shared.shared(bucket_class(ClassLabels::clone(&class), at, bound))
-        };
-        merged.entry(class).or_default().push(cell);
-    }
-    let histograms: BTreeMap<Class, u64> = merged
-        .iter()
-        .filter(|(class, _)| class.values.get(at).is_some_and(|text| text == INFINITE))
-        .map(|(class, cells)| (class.clone(), cells.iter().map(|cell| cell.members).sum()))
-        .collect();
-    merged
-        .into_iter()
-        .map(|(class, cells)| {
-            let infinite = Class::from(bucket_class(ClassLabels::clone(&class), at, f64::INFINITY));
-            let Some(&expected) = histograms.get(&infinite) else {
-                return Err("a histogram has no +Inf bucket".to_owned());
-            };
-            merge_cells(&cells, expected).map(|cell| (class, cell)).ok_or_else(|| {
-                "the histograms of one process have different buckets, so they can't be added up".to_owned()
+/// The cells of one process in an answer, by the numbers of the answer's classes.
+struct Row {
+    process: Process,
+    cells: Vec<Option<Cell>>,
+}
+
+/// A class of an answer, as its series spell it.
+struct Column {
+    /// The number of the class in the answer.
+    number: usize,
+    /// The class, with its bound in the one spelling that is used here. The error is a sentence.
+    class: Result<Class, String>,
+    /// The class of the `+Inf` bucket of its histogram; `None` if the family has no buckets.
+    infinite: Option<Class>,
+}
+
+/// The classes of an answer in the order of [`Column::class`]. They are the same for most processes, so all that their texts decide is
+/// found once.
+struct Columns(Vec<Column>);
+
+impl Columns {
+    /// Returns the columns of the classes of an answer; `bound` is the index of the bound among the class labels.
+    fn of(classes: Vec<ClassLabels>, bound: Option<usize>) -> Columns {
+        let mut shared = SharedClasses::default();
+        let mut columns: Vec<Column> = classes
+            .into_iter()
+            .enumerate()
+            .map(|(number, labels)| {
+                let Some(at) = bound else {
+                    return Column { number, class: Ok(shared.shared(labels)), infinite: None };
+                };
+                let text = labels.values.get(at).map_or("", String::as_str);
+                let class = match parse_bound(text) {
+                    Some(edge) => Ok(shared.shared(bucket_class(labels.clone(), at, edge))),
+                    None => Err(format!("{text:?} is not a bucket's bound")),
+                };
+                Column { number, class, infinite: Some(shared.shared(bucket_class(labels, at, f64::INFINITY))) }
             })
-        })
-        .collect()
+            .collect();
+        columns.sort_by(|a, b| a.class.cmp(&b.class));
+        Columns(columns)
+    }
+
+    /// Returns the cells of a process by class. Buckets with equal bounds that are spelled differently are merged.
+    ///
+    /// There are two causes. During an upgrade of Prometheus the series of the old spelling remains for five minutes beside
+    /// the new one: that is one counter twice, and the larger value is the newer one. Two libraries in one process may also
+    /// spell bounds differently: these are two counters, whose values are added. The numbers of series distinguish them,
+    /// because every histogram has one `+Inf` bucket, which has only this spelling.
+    ///
+    /// # Errors
+    /// A bound that is not a number, a histogram without a `+Inf` bucket, or histograms with different buckets.
+    fn cells(&self, row: &[Option<Cell>]) -> Result<BTreeMap<Class, Cell>, String> {
+        let mut own: Vec<(&Class, Option<&Class>, Vec<Cell>)> = Vec::with_capacity(self.0.len());
+        for column in &self.0 {
+            let Some(cell) = row.get(column.number).copied().flatten() else { continue };
+            let class = column.class.as_ref().map_err(Clone::clone)?;
+            match own.last_mut() {
+                Some((last, _, cells)) if *last == class => cells.push(cell),
+                _ => own.push((class, column.infinite.as_ref(), vec![cell])),
+            }
+        }
+        let members = |infinite: &Class| -> Option<u64> {
+            let cells = own.iter().find(|(class, ..)| *class == infinite).map(|(.., cells)| cells)?;
+            Some(cells.iter().map(|cell| cell.members).sum())
+        };
+        let merged = own.iter().map(|(class, infinite, cells)| {
+            let expected = match infinite {
+                Some(infinite) => members(infinite).ok_or("a histogram has no +Inf bucket")?,
+                None => cells.iter().map(|cell| cell.members).sum(),
+            };
+            let cell = merge_cells(cells, expected);
+            let cell = cell.ok_or("the histograms of one process have different buckets, so they can't be added up")?;
+            Ok((Class::clone(class), cell))
+        });
+        merged.collect()
+    }
 }
 
 /// Merges the spellings of one bucket into a cell with `expected` series. `None`: no merging gives that number.

@@ -81,7 +81,7 @@ fn largest(metric: &Metric, all: &ArmCounts<'_>, label: &str) -> BTreeSet<String
 
 /// Returns the classes of both arms with their arm and count.
 fn classes<'a>(all: &'a ArmCounts<'_>) -> impl Iterator<Item = (ArmReading, &'a Class, u64)> {
-    all.counts.iter().flat_map(move |(process, counts)| {
+    all.counts.iter().copied().flat_map(move |(process, counts)| {
         let counts = counts.iter().flatten();
         counts.filter_map(move |(class, count)| Some(((all.arm_of)(process, Some(class))?, class, count.unwrap_or(0))))
     })

@@ -50,7 +50,7 @@ fn processes_with_different_buckets_have_no_sum() {
     ]);
     let counts = ArmCounts {
         labels: &["le".to_owned()],
-        counts: &process_counts,
+        counts: &all_of(&process_counts),
         idle: &NO_IDLE,
         arm_of: &|_, _| Some(ArmReading::Stable),
         arms_by_class: false,
@@ -73,7 +73,7 @@ fn hits_are_found_by_their_label() {
         let counts = ArmCounts {
             idle: &NO_IDLE,
             labels: &["code".to_owned()],
-            counts: &process_counts,
+            counts: &all_of(&process_counts),
             arm_of: &|_, _| Some(ArmReading::Stable),
             arms_by_class: false,
         };
@@ -111,7 +111,7 @@ fn an_arm_without_the_label_that_the_other_has_is_a_gap_and_not_free_of_errors()
         process_counts.extend(canary);
         let counts = ArmCounts {
             labels: &["code".to_owned()],
-            counts: &process_counts,
+            counts: &all_of(&process_counts),
             idle: &NO_IDLE,
             arm_of,
             arms_by_class: false,
@@ -137,21 +137,25 @@ fn a_scraped_arm_without_series_beside_one_with_requests_had_none() {
     ] {
         let metric: Metric = toml::from_str(metric).unwrap();
         for (idle, seen) in [(&canary, Some(zero)), (&NO_IDLE, None)] {
-            let counts =
-                ArmCounts { labels: &[label.to_owned()], counts: process_counts, idle, arm_of, arms_by_class: false };
+            let counts = ArmCounts {
+                labels: &[label.to_owned()],
+                counts: &all_of(process_counts),
+                idle,
+                arm_of,
+                arms_by_class: false,
+            };
             let wanted = Sample::Arms { canary: seen, stable: Some(stable.clone()) };
             assert_eq!(counted_sample(&metric, &counts, None), wanted, "{label}");
         }
-        let counts = ArmCounts {
-            labels: &[label.to_owned()],
-            counts: &BTreeMap::new(),
-            idle: &canary,
-            arm_of,
-            arms_by_class: false,
-        };
+        let counts =
+            ArmCounts { labels: &[label.to_owned()], counts: &[], idle: &canary, arm_of, arms_by_class: false };
         let unknown = Sample::Arms { canary: None, stable: None };
         assert_eq!(counted_sample(&metric, &counts, None), unknown, "no series at all may be another name: {label}");
     }
+}
+
+fn all_of(counts: &BTreeMap<Process, ProcessCounts>) -> Vec<(&Process, &ProcessCounts)> {
+    counts.iter().collect()
 }
 
 fn by_bucket(buckets: &[(&str, u64)]) -> BTreeMap<Process, ProcessCounts> {
@@ -164,11 +168,11 @@ fn hits_that_are_counted_apart_are_a_part_of_the_whole() {
     let none = BTreeMap::new();
     let sample = |all: &BTreeMap<Process, ProcessCounts>, hits: &BTreeMap<Process, ProcessCounts>| {
         let arm_of: ArmOf<'_> = &|_, _| Some(ArmReading::Canary);
-        let all = ArmCounts { labels: &[], counts: all, idle: &NO_IDLE, arm_of, arms_by_class: false };
+        let all = ArmCounts { labels: &[], counts: &all_of(all), idle: &NO_IDLE, arm_of, arms_by_class: false };
         counted_sample(
             &metric,
             &all,
-            Some(&ArmCounts { labels: &[], counts: hits, idle: &NO_IDLE, arm_of, arms_by_class: false }),
+            Some(&ArmCounts { labels: &[], counts: &all_of(hits), idle: &NO_IDLE, arm_of, arms_by_class: false }),
         )
     };
     let ratio = |hits, total| Sample::Arms { canary: Some(Reading::Ratio { hits, total }), stable: None };
@@ -197,7 +201,7 @@ fn each_pod_of_an_arm_has_a_reading_and_a_gateways_processes_have_none() {
         &|process, _| Some(if process[0].contains("canary") { ArmReading::Canary } else { ArmReading::Stable });
     let counts = ArmCounts {
         labels: &["code".to_owned()],
-        counts: &process_counts,
+        counts: &all_of(&process_counts),
         idle: &NO_IDLE,
         arm_of,
         arms_by_class: false,
@@ -232,7 +236,7 @@ fn a_gap_of_one_arm_is_a_gap_of_both_and_other_processes_do_not_count() {
                 &metric,
                 &ArmCounts {
                     labels: &[],
-                    counts: &process_counts,
+                    counts: &all_of(&process_counts),
                     idle: &NO_IDLE,
                     arm_of: &arm_of,
                     arms_by_class: false
@@ -290,7 +294,7 @@ fn check_members(buckets: &[(&str, f64, u64)], expected: Expect) {
     let (_, process_counts) = memory.advance(&snapshot, &targets, &facts, context);
     let counts = ArmCounts {
         labels: &labels,
-        counts: &process_counts,
+        counts: &all_of(&process_counts),
         idle: &NO_IDLE,
         arm_of: &|_, _| Some(ArmReading::Stable),
         arms_by_class: false,
